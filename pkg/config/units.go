@@ -54,6 +54,25 @@ func ParseDuration(s string) (time.Duration, error) {
 	return time.Duration(math.Round(total)), nil
 }
 
+// FormatDuration writes a duration as ParseDuration reads it, in whole units
+// and to the millisecond: 3d, 1h30m, 250ms, 0s.
+func FormatDuration(d time.Duration) string {
+	if d < time.Millisecond {
+		return "0s"
+	}
+	var b strings.Builder
+	for _, u := range []struct {
+		name string
+		unit time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}, {"ms", time.Millisecond}} {
+		if n := d / u.unit; n > 0 {
+			fmt.Fprintf(&b, "%d%s", n, u.name)
+			d -= n * u.unit
+		}
+	}
+	return b.String()
+}
+
 // cutNumber splits s after its leading digits and decimal points.
 func cutNumber(s string) (number, rest string) {
 	i := 0

@@ -1,0 +1,62 @@
+package config
+
+import "reflect"
+
+// Changes says what a new configuration changes of an old one.
+type Changes struct {
+	HTTP bool // the address to listen on
+	Keys bool // the cluster keys
+	// Added, Removed and Changed are names of streams, in the order of the
+	// file that they are from; Changed in the order of the new one.
+	Added, Removed, Changed []string
+}
+
+// Empty says whether nothing changes.
+func (c Changes) Empty() bool {
+	return !c.HTTP && !c.Keys && len(c.Added)+len(c.Removed)+len(c.Changed) == 0
+}
+
+// Compare says what changes from old to new. The order of the streams and where
+// they stand in the file do not matter.
+func Compare(old, new *Config) Changes {
+	c := Changes{
+		HTTP: old.HTTP != new.HTTP,
+		Keys: !reflect.DeepEqual(append([]string{}, old.ClusterKeys...), append([]string{}, new.ClusterKeys...)),
+	}
+	before := make(map[string]*Stream, len(old.Streams))
+	for _, s := range old.Streams {
+		before[s.Name] = s
+	}
+	for _, s := range new.Streams {
+		switch was := before[s.Name]; {
+		case was == nil:
+			c.Added = append(c.Added, s.Name)
+		case !was.Equal(s):
+			c.Changed = append(c.Changed, s.Name)
+		}
+		delete(before, s.Name)
+	}
+	for _, s := range old.Streams {
+		if before[s.Name] != nil {
+			c.Removed = append(c.Removed, s.Name)
+		}
+	}
+	return c
+}
+
+// Equal says whether two streams are configured alike, wherever they stand in
+// their files and whether or not defaults were written out.
+func (s *Stream) Equal(t *Stream) bool { return reflect.DeepEqual(s.placeless(), t.placeless()) }
+
+// placeless is a copy without positions.
+func (s *Stream) placeless() Stream {
+	c := *s
+	c.Pos, c.DVR.Pos = Pos{}, Pos{}
+	c.Inputs = make([]*Input, len(s.Inputs))
+	for i, in := range s.Inputs {
+		one := *in
+		one.Pos, one.has = Pos{}, nil
+		c.Inputs[i] = &one
+	}
+	return c
+}

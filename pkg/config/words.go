@@ -1,0 +1,474 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/participle/v2/lexer"
+)
+
+// end is the place after the last word of a statement.
+func (st *statement) end() lexer.Position { return st.Words[len(st.Words)-1].EndPos }
+
+// fileWords begin the statements of a file.
+var fileWords []directive[*Config]
+
+// streamWords begin the statements of a stream block.
+var streamWords []directive[*streamBlock]
+
+// Both tables are filled here since what they hold refers to them.
+func init() {
+	fileWords = []directive[*Config]{
+		{name: "http", args: "PORT|ADDR:PORT", least: 1, most: 1, once: true, set: setHTTP},
+		{name: "cluster_key", args: "KEY [OTHER_KEY]", least: 1, most: maxKeys, once: true, set: setClusterKey},
+		{name: "cluster_key_file", args: "PATH", least: 1, most: 1, once: true, set: setClusterKeyFile},
+		{name: "stream", args: "NAME", least: 1, most: 1, block: true, set: setStream},
+		{name: "source", later: true},
+		{name: "verify", later: true},
+		{name: "event_sink", later: true},
+		{name: "view_auth", later: true},
+		{name: "salvage", later: true},
+	}
+	streamWords = []directive[*streamBlock]{
+		{name: "url", args: "URL [OPTION=VALUE …]", least: 1, most: -1, set: setInput},
+		{name: "input", args: "URL [OPTION=VALUE …]", least: 1, most: -1, set: setInput},
+		{name: "dvr", args: "PATH DEPTH [replicate[=RATE]] [replication_port=PORT] [mounted]", least: 2, most: -1, once: true, set: setDVR},
+		{name: "segment_duration", args: "DURATION", least: 1, most: 1, once: true, set: func(r *reader, b *streamBlock, st *statement) {
+			b.SegmentDuration = r.duration(st.Words[1], "", minSegment, maxSegment)
+		}},
+		{name: "source_timeout", args: "DURATION", least: 1, most: 1, once: true, set: setStreamOption},
+		{name: "return_after", args: "DURATION", least: 1, most: 1, once: true, set: setStreamOption},
+		{name: "max_retry_timeout", args: "DURATION", least: 1, most: 1, once: true, set: setStreamOption},
+		{name: "standby", args: "hot|cold", least: 1, most: 1, once: true, set: setStreamOption},
+		{name: "program", args: "NUMBER", least: 1, most: 1, once: true, set: setStreamOption},
+		{name: "salvage", later: true},
+		{name: "verify", later: true},
+		{name: "source", later: true},
+	}
+}
+
+// The bounds of what a file may ask for.
+const (
+	minSegment = 200 * time.Millisecond
+	maxSegment = time.Minute
+	minTimeout = 100 * time.Millisecond
+	maxTimeout = 24 * time.Hour
+	minDepth   = time.Minute
+	maxDepth   = 100 * 366 * 24 * time.Hour
+)
+
+func setHTTP(r *reader, c *Config, st *statement) {
+	w := st.Words[1]
+	addr, port := "", w.text
+	if strings.Contains(w.text, ":") {
+		var err error
+		if addr, port, err = net.SplitHostPort(w.text); err != nil {
+			r.errorf(pos(w.Pos), "%s is no address; expected PORT, ADDR:PORT or [IPV6]:PORT", quoted(w.text))
+			return
+		}
+	}
+	if port != "0" { // any free port, which the log then names
+		if _, err := ParsePort(port); err != nil {
+			r.errorf(pos(w.Pos), "%v; expected PORT, ADDR:PORT or [IPV6]:PORT", err)
+			return
+		}
+	}
+	c.HTTP = net.JoinHostPort(addr, port)
+}
+
+func setClusterKey(r *reader, c *Config, st *statement) {
+	for _, w := range st.args() {
+		if err := validKey(w.text); err != nil {
+			r.errorf(pos(w.Pos), "%v", err)
+			return
+		}
+		c.ClusterKeys = append(c.ClusterKeys, w.text)
+	}
+	if c.ClusterKeyFile != "" {
+		r.errorf(pos(st.Words[0].Pos), "cluster_key and cluster_key_file exclude each other")
+	}
+}
+
+func setClusterKeyFile(r *reader, c *Config, st *statement) {
+	w := st.Words[1]
+	if w.text == "" || strings.ContainsRune(w.text, 0) {
+		r.errorf(pos(w.Pos), "expected the path of a file")
+		return
+	}
+	c.ClusterKeyFile, c.keyFilePos = w.text, pos(w.Pos)
+	if len(c.ClusterKeys) > 0 {
+		r.errorf(pos(st.Words[0].Pos), "cluster_key and cluster_key_file exclude each other")
+	}
+}
+
+// streamBlock is a stream while its block is read.
+type streamBlock struct {
+	*Stream
+	defaults options // of the block, for inputs without their own
+}
+
+func setStream(r *reader, c *Config, st *statement) {
+	w := st.Words[1]
+	s := &Stream{Name: w.text, Pos: pos(w.Pos), SegmentDuration: DefaultSegmentDuration}
+	if err := ValidName(s.Name); err != nil {
+		r.errorf(s.Pos, "%v", err)
+		return
+	}
+	if other := c.Stream(s.Name); other != nil {
+		r.errorf(s.Pos, "a second stream %s; the first is in line %d", clip(s.Name), other.Pos.Line)
+		return
+	}
+	c.Streams = append(c.Streams, s)
+	owner := "stream " + clip(s.Name)
+	errors := len(r.errs)
+	b := &streamBlock{Stream: s}
+	inside := st.Block.Statements
+	for i, sub := range inside {
+		// A stream inside a stream is a brace that was left out: what follows
+		// is read as if it were there.
+		if len(sub.Words) > 0 && sub.Words[0].Raw == "stream" && sub.Block != nil {
+			r.errorf(pos(sub.Words[0].Pos), `a stream inside %s; expected "}" before it`, owner)
+			interpret(r, fileWords, c, "the file", inside[i:])
+			inside = inside[:i]
+			break
+		}
+	}
+	interpret(r, streamWords, b, owner, inside)
+	if len(r.errs) > errors {
+		return
+	}
+	finishStream(r, b, owner)
+}
+
+// finishStream fills in defaults and refuses streams that lack something.
+func finishStream(r *reader, b *streamBlock, owner string) {
+	s := b.Stream
+	if len(s.Inputs) == 0 {
+		r.errorf(s.Pos, "%s has no input; expected url URL;", owner)
+		return
+	}
+	if s.DVR.Root == "" {
+		r.errorf(s.Pos, "%s has no dvr; expected dvr PATH DEPTH;", owner)
+		return
+	}
+	peerBefore := false
+	for i, in := range s.Inputs {
+		b.defaults.fill(in, i > 0 && peerBefore)
+		peerBefore = peerBefore || in.Peer != nil
+	}
+	if s.DVR.Replicate && !peerBefore {
+		r.errorf(s.DVR.Pos, "%s replicates, but no peer is among its inputs; expected url m4f://HOST/%s;", owner, clip(s.Name))
+	}
+}
+
+func setInput(r *reader, b *streamBlock, st *statement) {
+	w := st.Words[1]
+	in := &Input{Pos: pos(w.Pos), URL: w.text}
+	if !r.inputURL(in) {
+		return
+	}
+	for _, other := range b.Inputs {
+		if other.URL == in.URL || in.Peer != nil && other.Peer != nil && *in.Peer == *other.Peer {
+			r.errorf(in.Pos, "a second input %s; the first is in line %d", clip(in.URL), other.Pos.Line)
+			return
+		}
+	}
+	var own options
+	for _, w := range st.Words[2:] {
+		name, value, ok := strings.Cut(w.text, "=")
+		switch {
+		case !ok && b.knows(name):
+			r.errorf(pos(w.Pos), `expected %s=… or ";" before it`, name)
+		case !ok:
+			r.errorf(pos(w.Pos), `unexpected %s after the URL; expected ";" or OPTION=VALUE, OPTION %s`, quoted(w.text), oneOf(optionNames))
+		case own.has[name]:
+			r.errorf(pos(w.Pos), "a second %s for this input", name)
+		default:
+			own.set(r, w, name, value, "the options of an input")
+		}
+	}
+	own.apply(in)
+	in.has = own.has
+	if in.Peer != nil && own.has["program"] {
+		r.errorf(in.Pos, "program chooses from a transport stream; a peer sends one program only")
+	}
+	if in.Peer != nil && own.has["standby"] && own.Standby == Hot {
+		r.errorf(in.Pos, "a peer is not a hot standby: what it records arrives by replication")
+	}
+	b.Inputs = append(b.Inputs, in)
+}
+
+func (b *streamBlock) knows(name string) bool { return find(streamWords, name) != nil }
+
+// inputSchemes are the kinds of input that this version reads, laterSchemes
+// those that it will.
+var (
+	inputSchemes = []string{"udp", "m4f", "m4fs", "file"}
+	laterSchemes = []string{"rtp", "srt", "http", "https", "tshttp", "tshttps", "hls", "hlss", "rtsp", "rtsps"}
+)
+
+// inputURL reads the URL of an input.
+func (r *reader) inputURL(in *Input) bool {
+	scheme, rest, ok := strings.Cut(in.URL, ":")
+	if !ok || scheme == "" {
+		r.errorf(in.Pos, "%s is no URL; expected udp://ADDR:PORT, m4f://HOST/STREAM or file:PATH", quoted(in.URL))
+		return false
+	}
+	for _, later := range laterSchemes {
+		if scheme == later {
+			r.errorf(in.Pos, "%s:// inputs are not supported by this version; expected udp://, m4f://, m4fs:// or file:", scheme)
+			return false
+		}
+	}
+	var err error
+	switch scheme {
+	case "m4f", "m4fs":
+		var p Peer
+		if p, err = ParsePeer(in.URL); err == nil {
+			in.Peer = &p
+		}
+	case "udp":
+		err = checkUDP(in.URL)
+	case "file":
+		if path, _, _ := strings.Cut(rest, "?"); strings.Trim(path, "/") == "" {
+			err = fmt.Errorf("%s names no file; expected file:PATH", clip(in.URL))
+		}
+	default:
+		r.errorf(in.Pos, "unknown kind of input %s%s; expected udp://, m4f://, m4fs:// or file:", quoted(scheme), didYouMean(scheme, inputSchemes))
+		return false
+	}
+	if err != nil {
+		r.errorf(in.Pos, "%v", err)
+	}
+	return err == nil
+}
+
+// checkUDP refuses what cannot be the address of a UDP input; what the query
+// asks for is judged where the socket is opened.
+func checkUDP(s string) error {
+	const want = "expected udp://ADDR:PORT, an IPv6 address in brackets"
+	u, err := url.Parse(s)
+	if err != nil || u.Opaque != "" {
+		return fmt.Errorf("%s cannot be read; %s", clip(s), want)
+	}
+	if u.Port() == "" {
+		return fmt.Errorf("%s has no port; %s", clip(s), want)
+	}
+	if _, err := ParsePort(u.Port()); err != nil {
+		return fmt.Errorf("%s: %v", clip(s), err)
+	}
+	if u.Path != "" && u.Path != "/" {
+		return fmt.Errorf("%s has a path; %s", clip(s), want)
+	}
+	return nil
+}
+
+func setDVR(r *reader, b *streamBlock, st *statement) {
+	path, depth := st.Words[1], st.Words[2]
+	d := DVR{Pos: pos(st.Words[0].Pos)}
+	switch {
+	case !filepath.IsAbs(path.text) || strings.ContainsRune(path.text, 0):
+		r.errorf(pos(path.Pos), "%s is no absolute path; expected one as /storage", quoted(path.text))
+	case strings.Contains(path.text+"/", "/../"):
+		r.errorf(pos(path.Pos), `%s holds ".."; expected a path without`, quoted(path.text))
+	default:
+		d.Root = filepath.Clean(path.text)
+		d.Dir = filepath.Join(d.Root, filepath.FromSlash(b.Name))
+	}
+	if isSize(depth.text) {
+		r.errorf(pos(depth.Pos), "%s is a size; expected the depth first, as 3d", quoted(depth.text))
+	} else {
+		d.Depth = r.duration(depth, "", minDepth, maxDepth)
+	}
+	seen := map[string]bool{}
+	for _, w := range st.Words[3:] {
+		name, value, hasValue := strings.Cut(w.text, "=")
+		if seen[name] {
+			r.errorf(pos(w.Pos), "a second %s in dvr", clip(name))
+			continue
+		}
+		seen[name] = true
+		d.option(r, b, w, name, value, hasValue)
+	}
+	b.DVR = d
+}
+
+var dvrOptions = []string{"replicate", "replicate=RATE", "replication_port=PORT", "mounted"}
+
+// option reads one word after the depth.
+func (d *DVR) option(r *reader, b *streamBlock, w *word, name, value string, hasValue bool) {
+	var err error
+	switch {
+	case name == "replicate":
+		d.Replicate = true
+		if hasValue {
+			d.ReplicateRate, err = ParseRate(value)
+		}
+	case name == "replication_port" && hasValue:
+		d.ReplicationPort, err = ParsePort(value)
+	case name == "replication_port":
+		err = fmt.Errorf("expected replication_port=PORT")
+	case name == "mounted" && !hasValue:
+		d.Mounted = true
+	case name == "mounted":
+		err = fmt.Errorf("mounted takes no value")
+	case isSize(w.text):
+		err = fmt.Errorf("a size limit (%s) is not supported by this version", clip(w.text))
+	case strings.HasSuffix(w.text, "%"):
+		err = fmt.Errorf("a limit of the volume's use (%s) is not supported by this version", clip(w.text))
+	case !hasValue && b.knows(name):
+		err = fmt.Errorf(`expected ";" before %s`, name)
+	default:
+		err = fmt.Errorf("unknown word %s in dvr%s; expected %s", quoted(w.text), didYouMean(name, []string{"replicate", "replication_port", "mounted"}), oneOf(dvrOptions))
+	}
+	if err != nil {
+		r.errorf(pos(w.Pos), "%v", err)
+	}
+}
+
+// isSize says whether s looks like a number of bytes with a unit.
+func isSize(s string) bool {
+	number, unit := cutNumber(s)
+	return number != "" && unit != "" && strings.Trim(strings.ToUpper(unit[:1]), "KGT") == "" ||
+		number != "" && strings.HasPrefix(unit, "M")
+}
+
+// options are what can be said of a stream's inputs together or of each.
+type options struct {
+	SourceTimeout, ReturnAfter, MaxRetryTimeout time.Duration
+	Standby                                     Standby
+	Program                                     uint16
+	has                                         map[string]bool
+}
+
+var optionNames = []string{"source_timeout", "return_after", "max_retry_timeout", "standby", "program"}
+
+func setStreamOption(r *reader, b *streamBlock, st *statement) {
+	b.defaults.set(r, st.Words[1], st.Words[0].text, st.Words[1].text, "")
+}
+
+// set reads one option. w is the word that holds its value; owner is where it
+// stands, for errors.
+func (o *options) set(r *reader, w *word, name, value, owner string) {
+	if o.has == nil {
+		o.has = map[string]bool{}
+	}
+	at := *w
+	at.text = value
+	switch name {
+	case "source_timeout":
+		o.SourceTimeout = r.duration(&at, name, minTimeout, maxTimeout)
+	case "return_after":
+		o.ReturnAfter = r.duration(&at, name, 0, maxTimeout)
+	case "max_retry_timeout":
+		o.MaxRetryTimeout = r.duration(&at, name, minTimeout, maxTimeout)
+	case "standby":
+		switch value {
+		case "hot":
+			o.Standby = Hot
+		case "cold":
+			o.Standby = Cold
+		default:
+			r.errorf(pos(w.Pos), "%s is no kind of standby; expected hot or cold", quoted(value))
+		}
+	case "program":
+		n, err := strconv.ParseUint(value, 10, 16)
+		if err != nil || n == 0 {
+			r.errorf(pos(w.Pos), "%s is no program; expected a number from 1 to 65535", quoted(value))
+		}
+		o.Program = uint16(n)
+	case "segment_duration":
+		r.errorf(pos(w.Pos), "segment_duration is the stream's, since all inputs share one archive; expected it as a statement of its own")
+		return
+	case "salvage", "verify":
+		r.errorf(pos(w.Pos), "%s is not supported by this version", name)
+		return
+	default:
+		at.text = name
+		r.unknown(&at, owner, optionNames)
+		return
+	}
+	o.has[name] = true
+}
+
+// apply sets what the options say of an input.
+func (o *options) apply(in *Input) {
+	in.SourceTimeout, in.ReturnAfter, in.MaxRetryTimeout = o.SourceTimeout, o.ReturnAfter, o.MaxRetryTimeout
+	in.Standby, in.Program = o.Standby, o.Program
+}
+
+// fill completes an input from the options of its stream and the defaults.
+func (o *options) fill(in *Input, behindPeer bool) {
+	choose := func(p *time.Duration, name string, ofStream, def time.Duration) {
+		switch {
+		case in.has[name]:
+		case o.has[name]:
+			*p = ofStream
+		default:
+			*p = def
+		}
+	}
+	choose(&in.SourceTimeout, "source_timeout", o.SourceTimeout, DefaultSourceTimeout)
+	choose(&in.ReturnAfter, "return_after", o.ReturnAfter, DefaultReturnAfter)
+	choose(&in.MaxRetryTimeout, "max_retry_timeout", o.MaxRetryTimeout, DefaultMaxRetryTimeout)
+	switch {
+	case in.Peer != nil:
+		in.Standby = Cold
+	case in.has["standby"]:
+	case o.has["standby"]:
+		in.Standby = o.Standby
+	case behindPeer && strings.HasPrefix(in.URL, "udp:"):
+		in.Standby = Hot
+	}
+	if in.Peer == nil && !in.has["program"] {
+		in.Program = o.Program
+	}
+}
+
+// duration reads a word as a duration within bounds; name is the option that
+// it belongs to where the word holds both.
+func (r *reader) duration(w *word, name string, least, most time.Duration) time.Duration {
+	if name != "" {
+		name += ": "
+	}
+	d, err := ParseDuration(w.text)
+	switch {
+	case err != nil:
+		r.errorf(pos(w.Pos), "%s%v", name, err)
+	case d < least:
+		r.errorf(pos(w.Pos), "%s%s is too short; the shortest is %s", name, clip(w.text), FormatDuration(least))
+	case d > most:
+		r.errorf(pos(w.Pos), "%s%s is too long; the longest is %s", name, clip(w.text), FormatDuration(most))
+	}
+	return d
+}
+
+// checkFile refuses what no single statement shows: streams that share a
+// directory.
+func checkFile(r *reader, c *Config) {
+	if len(c.Streams) == 0 {
+		r.errorf(Pos{1, 1}, "the file has no stream; expected stream NAME { … }")
+	}
+	at := make(map[string]*Stream, len(c.Streams))
+	for _, s := range c.Streams {
+		if other := at[s.DVR.Dir]; other != nil {
+			r.errorf(s.DVR.Pos, "streams %s and %s would both be kept in %s", clip(other.Name), clip(s.Name), clip(s.DVR.Dir))
+			continue
+		}
+		at[s.DVR.Dir] = s
+	}
+	for _, s := range c.Streams {
+		for dir := filepath.Dir(s.DVR.Dir); dir != "/"; dir = filepath.Dir(dir) {
+			if other := at[dir]; other != nil {
+				r.errorf(s.DVR.Pos, "stream %s in %s would lie inside stream %s in %s; give one of them another directory",
+					clip(s.Name), clip(s.DVR.Dir), clip(other.Name), clip(dir))
+				break
+			}
+		}
+	}
+}
