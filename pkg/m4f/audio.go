@@ -48,7 +48,9 @@ func (s *sound) box() mp4.Box {
 	if rate > 0xFFFF { // the field has 16 bits; the configuration has the rate
 		rate = 0
 	}
-	return mp4.CreateAudioSampleEntryBox(s.entry, s.channels, 16, uint16(rate), s.config)
+	e := mp4.CreateAudioSampleEntryBox(s.entry, s.channels, 16, uint16(rate), nil)
+	e.Children = append(e.Children, s.config)
+	return e
 }
 
 // Object type indications (ISO/IEC 14496-1 table 5).
