@@ -63,6 +63,9 @@ func (u *udpAddr) parseHost(ctx context.Context, hostport string) error {
 	if strings.Contains(host, "@") {
 		return errors.New("unexpected @; to hear one sender of a group only, add ?source=ADDRESS")
 	}
+	if strings.HasPrefix(host, "[") != strings.HasSuffix(host, "]") {
+		return fmt.Errorf("address %q has no ] to its [", host)
+	}
 	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
 		return fmt.Errorf("an IPv6 address stands in brackets: udp://[%s]:%d", host, port)
 	}
