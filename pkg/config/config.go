@@ -182,7 +182,7 @@ func Load(path string) (*Config, error) {
 	if !filepath.IsAbs(c.ClusterKeyFile) {
 		c.ClusterKeyFile = filepath.Join(filepath.Dir(path), c.ClusterKeyFile)
 	}
-	if c.ClusterKeys, err = ReadKeyFile(c.ClusterKeyFile); err != nil {
+	if c.ClusterKeys, err = readKeyFile(c.ClusterKeyFile); err != nil {
 		var pe *os.PathError
 		if errors.As(err, &pe) {
 			err = fmt.Errorf("cluster key file %s cannot be read: %w", c.ClusterKeyFile, pe.Err)

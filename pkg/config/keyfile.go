@@ -14,10 +14,10 @@ import (
 // the one that it replaces or that will replace it.
 const maxKeys = 2
 
-// ReadKeyFile reads a cluster key file: one key, or two while one of them is
+// readKeyFile reads a cluster key file: one key, or two while one of them is
 // being replaced, each on a line of its own. The first is the one to present.
-// Empty lines and lines that begin with # are passed over.
-func ReadKeyFile(path string) ([]string, error) {
+// Empty lines are passed over.
+func readKeyFile(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func ReadKeyFile(path string) ([]string, error) {
 	lines.Buffer(nil, most+1)
 	for n := 1; lines.Scan(); n++ {
 		key := strings.TrimSpace(lines.Text())
-		if key == "" || strings.HasPrefix(key, "#") {
+		if key == "" {
 			continue
 		}
 		if err := validKey(key); err != nil {

@@ -31,11 +31,12 @@ func ParseDuration(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, errors.New("an empty duration; write one as 10s, 90m or 3d")
 	}
-	var total float64
+	const most = math.MaxInt64 / 2
+	var total time.Duration
 	for rest := s; rest != ""; {
 		number, after := cutNumber(rest)
-		v, err := strconv.ParseFloat(number, 64)
-		if number == "" || err != nil {
+		whole, fraction, err := splitNumber(number)
+		if err != nil {
 			return 0, fmt.Errorf("%s is not a duration; write one as 10s, 90m or 3d", clip(s))
 		}
 		unit, tail, ok := cutUnit(after)
@@ -45,13 +46,29 @@ func ParseDuration(s string) (time.Duration, error) {
 		if !ok {
 			return 0, fmt.Errorf("%s has an unknown unit; units of time are ms, s, m, h, d and w", clip(s))
 		}
-		total += v * float64(unit)
+		part := time.Duration(math.Round(fraction * float64(unit)))
+		if whole > uint64(most/unit) || total > most-time.Duration(whole)*unit-part {
+			return 0, fmt.Errorf("%s is too long; the longest duration is 53375d", clip(s))
+		}
+		total += time.Duration(whole)*unit + part
 		rest = tail
 	}
-	if total >= math.MaxInt64/2 {
-		return 0, fmt.Errorf("%s is too long; the longest duration is 53375d", clip(s))
+	return total, nil
+}
+
+// splitNumber reads an unsigned decimal number as its whole part, exactly, and
+// its fraction.
+func splitNumber(s string) (whole uint64, fraction float64, err error) {
+	w, f, _ := strings.Cut(s, ".")
+	if w != "" || f == "" {
+		if whole, err = strconv.ParseUint(w, 10, 64); err != nil {
+			return 0, 0, err
+		}
 	}
-	return time.Duration(math.Round(total)), nil
+	if f != "" {
+		fraction, err = strconv.ParseFloat("0."+f, 64)
+	}
+	return whole, fraction, err
 }
 
 // FormatDuration writes a duration as ParseDuration reads it, in whole units
@@ -99,8 +116,8 @@ func cutUnit(s string) (unit time.Duration, rest string, ok bool) {
 // T, the powers of 1024, or with none of them.
 func ParseSize(s string) (int64, error) {
 	number, unit := cutNumber(s)
-	v, err := strconv.ParseFloat(number, 64)
-	if number == "" || err != nil {
+	whole, fraction, err := splitNumber(number)
+	if err != nil {
 		return 0, fmt.Errorf("%s is not a size; write one as 500M, 20G or 1.5T", clip(s))
 	}
 	shift := 0
@@ -109,7 +126,7 @@ func ParseSize(s string) (int64, error) {
 		if unit != "" {
 			return 0, fmt.Errorf("%s has an unknown unit; units of size are K, M, G and T", clip(s))
 		}
-		if v != math.Trunc(v) {
+		if fraction != 0 {
 			return 0, fmt.Errorf("%s is not a whole number of bytes", clip(s))
 		}
 	case "K":
@@ -123,11 +140,10 @@ func ParseSize(s string) (int64, error) {
 	default:
 		return 0, fmt.Errorf("%s has an unknown unit; units of size are K, M, G and T", clip(s))
 	}
-	v *= float64(int64(1) << shift)
-	if v >= 1<<62 {
+	if whole >= 1<<(62-shift) {
 		return 0, fmt.Errorf("%s is too large", clip(s))
 	}
-	return int64(math.Round(v)), nil
+	return int64(whole<<shift) + int64(math.Round(fraction*float64(int64(1)<<shift))), nil
 }
 
 // ParseRate reads a rate in bytes a second, written as for curl's --limit-rate:
