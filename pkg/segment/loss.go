@@ -1,0 +1,200 @@
+package segment
+
+import (
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/mpegts"
+)
+
+// loss is a place where packets are missing, or may be. It damages every
+// segment between the last whole frame before it and the first after it on its
+// PID. Flagging too much does no harm: of several copies of one segment the
+// best flags count.
+type loss struct {
+	pid           uint16
+	from, to      int64 // PTS of the frames around it
+	hasFrom       bool
+	hasTo         bool
+	lost, errored int
+	until         int64 // leading time received at which it ends whatever comes
+	// Of the leading video track:
+	lead    bool
+	pes     int64 // PES headers seen before it
+	dated   bool  // there was one
+	untyped bool  // the picture it cut may be a keyframe
+	judged  bool  // the next PES header has come
+	regular bool  // ... and its DTS shows that no picture is missing
+}
+
+// rhythm watches the DTS steps of the leading video track.
+type rhythm struct {
+	last    int64
+	dated   bool
+	step    int64 // smallest step seen, ticks
+	regular int   // steps in a row that fit it
+}
+
+// Loss implements mpegts.Handler.
+func (h *handler) Loss(l mpegts.Loss) {
+	s := (*Segmenter)(h)
+	if s.lead == nil {
+		return
+	}
+	if l.Track == nil {
+		s.doubt(l.Lost, l.Errored)
+		if l.Lost > 0 {
+			s.loseAll()
+		}
+		return
+	}
+	r := &loss{pid: l.Track.PID, lost: l.Lost, errored: l.Errored, from: l.LastPTS, hasFrom: l.Dated, until: s.received + forget}
+	if s.lead.Kind == mpegts.Video && l.Track.PID == s.lead.PID {
+		r.lead, r.pes, r.dated, r.untyped = true, l.PES, l.Dated, l.Untyped
+	} else if t := s.track(l.Track.PID); t.last != nil {
+		r.from, r.hasFrom = t.last.PTS, true
+	}
+	s.losses = append(s.losses, r)
+	if r.lead {
+		s.flagUnfinished(l.Lost, l.Errored)
+	} else {
+		s.doubt(l.Lost, l.Errored)
+	}
+}
+
+// loseAll notes a loss on every track: whole datagrams are missing and it is
+// not known whose.
+func (s *Segmenter) loseAll() {
+	for pid, t := range s.tracks {
+		if t.last != nil && (pid != s.lead.PID || s.lead.Kind != mpegts.Video) {
+			s.losses = append(s.losses, &loss{pid: pid, from: t.last.PTS, hasFrom: true, until: s.received + forget})
+		}
+	}
+}
+
+// doubt flags what is unfinished, and notes that pictures of the leading track
+// may be missing too.
+func (s *Segmenter) doubt(lost, errored int) {
+	s.flagUnfinished(lost, errored)
+	if s.lead.Kind == mpegts.Video && s.rhythm.dated {
+		s.losses = append(s.losses, &loss{pid: s.lead.PID, lead: true, dated: true, pes: s.leadPES, until: s.received + forget})
+	}
+}
+
+// flagUnfinished damages every begun and unfinished segment.
+func (s *Segmenter) flagUnfinished(lost, errored int) {
+	if s.cur != nil {
+		s.cur.unsure = true
+		s.cur.lost += lost
+		s.cur.errored += errored
+	}
+	for _, o := range s.next {
+		o.unsure = true
+		o.lost += lost
+		o.errored += errored
+	}
+}
+
+// leadHeader judges the losses before a picture by its DTS, and finds losses
+// by a step that breaks a rhythm.
+func (s *Segmenter) leadHeader(dts int64) {
+	r := &s.rhythm
+	if r.dated {
+		d := m4f.Diff33(dts, r.last)
+		fits := d > 0 && 2*d <= 3*r.step
+		for _, l := range s.losses {
+			if l.lead && !l.judged {
+				l.judged = true
+				l.regular = l.dated && r.step > 0 && fits && !l.untyped
+			}
+		}
+		if r.step > 0 {
+			if fits {
+				r.regular++
+			} else {
+				if r.regular >= regularRun {
+					s.flagUnfinished(0, 0)
+					s.losses = append(s.losses, &loss{pid: s.lead.PID, lead: true, dated: true, judged: true, pes: s.leadPES, until: s.received + forget})
+				}
+				r.regular = 0
+			}
+		}
+		if d > 0 && (r.step == 0 || d < r.step) {
+			r.step = d
+		}
+	}
+	r.last, r.dated = dts, true
+}
+
+// endLosses closes the losses that f is the first whole frame after.
+func (s *Segmenter) endLosses(f *frame) {
+	for _, l := range s.losses {
+		if l.hasTo || l.pid != f.Track.PID || l.hasFrom && f.PTS == l.from {
+			continue
+		}
+		if l.lead && f.Marked && !f.Key && f.PES <= l.pes {
+			continue // the picture that was cut
+		}
+		l.to, l.hasTo = f.PTS, true
+	}
+}
+
+// hidden says whether a keyframe in f's bucket may have been lost before f.
+func (s *Segmenter) hidden(f *frame) bool {
+	if s.prevKey == nil {
+		return false
+	}
+	for _, l := range s.losses {
+		if !l.lead || l.pes < s.prevKey.PES || l.regular {
+			continue
+		}
+		if !l.hasTo || l.to == f.PTS {
+			return true
+		}
+		after := (l.to + margin) & (m4f.Wrap - 1)
+		if s.bucket(after) == s.bucket(f.PTS) || m4f.Diff33(after, f.PTS) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// harms says whether a loss damages the segment [start, end) whose leading
+// pictures have PES numbers from first up to before last.
+func (l *loss) harms(start, end, first, last int64) bool {
+	if l.lead {
+		if l.regular {
+			return l.pes >= first && l.pes < last
+		}
+		return l.pes < last && l.pes+1 >= first || l.pes+1 == last
+	}
+	return (!l.hasFrom || m4f.Diff33(l.from, end) < 0) && (!l.hasTo || m4f.Diff33(l.to, start) >= 0)
+}
+
+// forgetLosses drops the losses that can harm nothing from the opening on.
+func (s *Segmenter) forgetLosses(o *opening) {
+	keep := s.losses[:0]
+	for _, l := range s.losses {
+		if !l.hasTo && !l.lead && s.received >= l.until {
+			l.hasTo, l.to = true, o.f.PTS // it has been waited for long enough
+			continue
+		}
+		if l.lead {
+			oldest := o.f.PES
+			if s.prevKey != nil {
+				oldest = min(oldest, s.prevKey.PES)
+			}
+			if l.judged && l.pes+1 < oldest {
+				continue
+			}
+		} else if l.hasTo {
+			if m4f.Diff33(l.to, o.f.PTS) < 0 {
+				continue
+			}
+			if s.received >= l.until+forget && l.until > 0 {
+				continue
+			}
+		}
+		keep = append(keep, l)
+	}
+	clear(s.losses[len(keep):])
+	s.losses = keep
+}

@@ -1,0 +1,89 @@
+package segment_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func pidOf(p []byte) int { return int(p[1]&31)<<8 | int(p[2]) }
+
+// runsOf returns, per PID, the numbers of the packets with payload.
+func packetsByPID(ts []byte) map[int][]int {
+	m := map[int][]int{}
+	for k := 0; (k+1)*packet <= len(ts); k++ {
+		if p := ts[k*packet:]; p[3]&0x10 != 0 && pidOf(p) != 0x1fff {
+			m[pidOf(p)] = append(m[pidOf(p)], k)
+		}
+	}
+	return m
+}
+
+// TestLossIsSeen drops packets and wants every segment that is called clean
+// and whole to be one that a recorder without loss writes.
+func TestLossIsSeen(t *testing.T) {
+	const d = time.Second
+	seeds, positions := 10, 12
+	if testing.Short() {
+		seeds, positions = 2, 3
+	}
+	clean, damaged := 0, 0
+	for _, path := range corpus(t) {
+		if !strings.Contains(path, "hard") && !strings.Contains(path, "tsduck-0") {
+			continue
+		}
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			ts := read(t, path)
+			n := len(ts) / packet
+			full, _ := run(ts, d, 0, n, nil)
+			ids := identities(full)
+			try := func(name string, from int, gone map[int]bool) {
+				segs, _ := run(ts, d, from, n, func(k int) bool { return gone[k] })
+				for _, s := range segs {
+					if !s.Header.Clean() {
+						damaged++
+						continue
+					}
+					clean++
+					if !ids[s.Header.ID] {
+						t.Errorf("%s: %s is called clean and differs", name, describe(s))
+					}
+				}
+			}
+			for seed := range seeds {
+				rng := rand.New(rand.NewPCG(uint64(seed), 1))
+				for _, p := range []float64{0.0005, 0.003, 0.02} {
+					gone := map[int]bool{}
+					for k := 0; k < n; k += 7 {
+						if rng.Float64() < p {
+							for j := k; j < k+7*(1+rng.IntN(3)); j++ {
+								gone[j] = true
+							}
+						}
+					}
+					try(fmt.Sprintf("seed %d loss %v", seed, p), rng.IntN(n/3), gone)
+				}
+			}
+			rng := rand.New(rand.NewPCG(7, 7))
+			for pid, pk := range packetsByPID(ts) {
+				for _, burst := range []int{1, 2, 15, 16, 17, 32} {
+					for range positions {
+						if len(pk) <= burst {
+							break
+						}
+						at := rng.IntN(len(pk) - burst)
+						gone := map[int]bool{}
+						for _, k := range pk[at : at+burst] {
+							gone[k] = true
+						}
+						try(fmt.Sprintf("PID %d: %d packets from number %d", pid, burst, pk[at]), 0, gone)
+					}
+				}
+			}
+		})
+	}
+	t.Logf("%d clean segments, all identical to the source's; %d damaged or partial", clean, damaged)
+}

@@ -1,0 +1,536 @@
+// Package segment cuts the access units of a program into segments so that
+// any two recorders of one source cut alike: every boundary, timestamp and box
+// follows from the source's own bytes. RULES.md beside this file states the
+// rules and the case that each is there for.
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/mpegts"
+)
+
+// DefaultTarget is the target duration of a segment unless set: 4 s.
+const DefaultTarget = 4 * m4f.Timescale
+
+const (
+	latest     = 5 * m4f.Timescale  // how far the leading track waits for the others
+	forget     = 10 * m4f.Timescale // how long anything else is waited for
+	jumpAhead  = 3 * m4f.Timescale  // a longer step forward begins a timeline
+	maxSource  = 64 << 20           // bytes of source in a segment
+	maxHeld    = 192 << 20          // bytes of source held in all
+	maxOpen    = 256                // openings waiting
+	margin     = m4f.Timescale      // by how much reordering may hide a keyframe
+	regularRun = 25                 // equal DTS steps that make a rhythm
+	keyless    = 4                  // buckets without a keyframe that are waited
+)
+
+// Config says how to segment.
+type Config struct {
+	TargetDuration int64       // D in ticks; 0: DefaultTarget
+	Program        uint16      // program number; 0: the lowest
+	Clock          clock.Clock // nil: clock.System
+	// Unpaced says that the bytes arrive faster than they were made (a file):
+	// the first timeline is dated from Start, each later one begins where the
+	// one before ended.
+	Unpaced bool
+	Start   m4f.UTC // of the first segment of unpaced input; 0: now
+	// Hint gives the UTC that others gave to a media time, for the offset to be
+	// taken over: utc is what this recorder would give, fresh says that a
+	// timeline begins. It is taken when it differs by a second at most.
+	Hint func(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool)
+}
+
+// Stats counts what a Segmenter has done.
+type Stats struct {
+	mpegts.Stats
+	Segments, Damaged, Partial int64
+	Timelines                  int64
+	Units                      int64
+	Keyframes                  int64
+	// Disagreement is the last difference in ticks between a hint and the own
+	// clock that was too large to be taken over; 0: none.
+	Disagreement int64
+	Err          error // the last segment that could not be built
+}
+
+// Segmenter turns a transport stream into segments. It is used by one
+// goroutine.
+type Segmenter struct {
+	cfg   Config
+	emit  func(*m4f.Segment)
+	dmx   *mpegts.Demuxer
+	dater dater
+	now   m4f.UTC
+	stats Stats
+
+	program *mpegts.Program
+	history []programAt
+	lead    *mpegts.Track
+	tracks  map[uint16]*trackState
+
+	buf      []*frame
+	bufBytes int
+	cur      *opening // the segment being collected; nil before the first keyframe
+	next     []*opening
+	losses   []*loss
+	received int64 // leading time received, ticks
+	source   int   // bytes since the last opening
+
+	leadPrev  *frame
+	leadSeq   int64
+	leadDTS   int64
+	leadDated bool
+	leadPES   int64 // PES headers seen on a leading video track
+	leadMax   int64 // highest PTS of the timeline
+	leadU     int64 // leadPrev's PTS, unwrapped
+	prevKey   *frame
+	keyU      int64 // prevKey's PTS, unwrapped
+	bucketU   int64 // the bucket that a forced opening was made for last
+	awaitKey  bool  // a timeline has begun and no keyframe of it was seen
+	rhythm    rhythm
+	lastInit  []byte
+	lastProg  *mpegts.Program
+	afterJump bool // the next segment written follows a jump
+}
+
+// programAt is a program map and the packet that it came in force with.
+type programAt struct {
+	pkt       int64
+	p         *mpegts.Program
+	afterLoss bool
+}
+
+// trackState is what is known of a PID.
+type trackState struct {
+	first    int64 // PTS of the first frame, to tell whether a segment is whole
+	seen     bool
+	deaf     bool // a timeline began and where this track's did was not seen
+	last     *frame
+	max      int64 // highest PTS
+	hasMax   bool
+	expected int64 // audio: PTS that follows from the frames before
+	expects  bool
+}
+
+// frame is an access unit waiting for its segment.
+type frame struct {
+	mpegts.Unit
+	kind     mpegts.Kind
+	seq      int64 // leading track: order of decoding
+	jump     bool  // its track's time jumps here
+	orphan   bool  // its track had no frame before
+	arrived  m4f.UTC
+	received int64 // leading time received when it came
+}
+
+// opening is where a segment begins.
+type opening struct {
+	f       *frame
+	key     bool // at a keyframe
+	jump    bool // a timeline begins
+	oldEnd  int64
+	partial bool
+	unsure  bool // damaged whatever it holds
+	lost    int
+	errored int
+	program *mpegts.Program
+}
+
+// New returns a Segmenter that calls emit for each segment, in order.
+func New(cfg Config, emit func(*m4f.Segment)) *Segmenter {
+	if cfg.TargetDuration == 0 {
+		cfg.TargetDuration = DefaultTarget
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System
+	}
+	s := &Segmenter{cfg: cfg, emit: emit, tracks: map[uint16]*trackState{}}
+	s.dater = dater{unpaced: cfg.Unpaced, start: cfg.Start, hint: cfg.Hint}
+	s.dmx = mpegts.NewDemuxer(cfg.Program, (*handler)(s))
+	s.now = m4f.UTCOf(cfg.Clock.Now())
+	return s
+}
+
+// Write takes the next bytes of the transport stream: whole datagrams, or a
+// byte stream cut anywhere.
+func (s *Segmenter) Write(p []byte) (int, error) {
+	s.now = m4f.UTCOf(s.cfg.Clock.Now())
+	s.dmx.Write(p)
+	return len(p), nil
+}
+
+// WriteAt is Write for bytes that arrived at a known time.
+func (s *Segmenter) WriteAt(p []byte, arrived time.Time) {
+	s.now = m4f.UTCOf(arrived)
+	s.dmx.Write(p)
+}
+
+// Drops says that n datagrams were lost just now, as the kernel or a
+// transport's sequence numbers tell; which packets they held is not known.
+func (s *Segmenter) Drops(n int) {
+	if n > 0 {
+		(*handler)(s).Loss(mpegts.Loss{Lost: n})
+	}
+}
+
+// Close hands out what is complete and closes the open segment as partial.
+func (s *Segmenter) Close() {
+	s.dmx.Close()
+	for len(s.next) > 0 {
+		s.complete()
+	}
+	s.finish(true)
+}
+
+// Stats returns the counts so far.
+func (s *Segmenter) Stats() Stats {
+	s.stats.Stats = s.dmx.Stats()
+	s.stats.Disagreement = s.dater.disagreement
+	return s.stats
+}
+
+// Program returns the program map in force, or nil.
+func (s *Segmenter) Program() *mpegts.Program { return s.program }
+
+// Errors of input that nothing could be recorded from.
+var (
+	ErrNotTransportStream = errors.New("not an MPEG transport stream")
+	ErrNoProgram          = errors.New("no program")
+	ErrNoTrack            = errors.New("no video or audio track")
+	ErrScrambled          = errors.New("scrambled")
+	ErrNoKeyframe         = errors.New("no keyframe")
+)
+
+// Diagnose says why input has given no segment so far, in words for an
+// operator; nil when it has given one.
+func (s *Segmenter) Diagnose() error {
+	st := s.Stats()
+	switch {
+	case st.Segments > 0:
+		return nil
+	case st.Err != nil:
+		return st.Err
+	case st.Packets == 0 && st.Garbage == 0:
+		return fmt.Errorf("%w: it is empty", ErrNotTransportStream)
+	case st.Packets == 0:
+		return fmt.Errorf("%w: no run of packets that begin with 0x47 in %d bytes", ErrNotTransportStream, st.Garbage)
+	case s.program == nil && s.dmx.Programs() == nil:
+		return fmt.Errorf("%w: no program association table in %d packets", ErrNoProgram, st.Packets)
+	case s.program == nil && s.cfg.Program != 0:
+		return fmt.Errorf("%w %d: the stream has programs %v", ErrNoProgram, s.cfg.Program, s.dmx.Programs())
+	case s.program == nil:
+		return fmt.Errorf("%w: the map of program %v did not come in %d packets", ErrNoProgram, s.dmx.Programs(), st.Packets)
+	case s.lead == nil:
+		return fmt.Errorf("%w of a known type in program %d (stream types %s)", ErrNoTrack, s.program.Number, streamTypes(s.program))
+	case st.Units == 0 && st.Scrambled > 0:
+		return fmt.Errorf("program %d is %w: %d of %d packets", s.program.Number, ErrScrambled, st.Scrambled, st.Packets)
+	}
+	return fmt.Errorf("%w with its own parameter sets on PID %d in %d packets", ErrNoKeyframe, s.lead.PID, st.Packets)
+}
+
+func streamTypes(p *mpegts.Program) string {
+	out := ""
+	for k, t := range p.Tracks {
+		if k > 0 {
+			out += ", "
+		}
+		out += fmt.Sprintf("0x%02x", t.StreamType)
+	}
+	return out
+}
+
+func (s *Segmenter) bucket(pts int64) int64 { return pts / s.cfg.TargetDuration }
+
+func (s *Segmenter) track(pid uint16) *trackState {
+	t := s.tracks[pid]
+	if t == nil {
+		t = &trackState{}
+		s.tracks[pid] = t
+	}
+	return t
+}
+
+// handler is the Segmenter as its demultiplexer sees it.
+type handler Segmenter
+
+// Program implements mpegts.Handler.
+func (h *handler) Program(p *mpegts.Program, pkt int64, afterLoss bool) {
+	s := (*Segmenter)(h)
+	lead, old := p.Leading(), s.lead
+	if old != nil && (lead == nil || lead.PID != old.PID || lead.Codec != old.Codec || lead.StreamType != old.StreamType) {
+		s.changeLead()
+	}
+	s.program, s.lead = p, lead
+	s.history = append(s.history, programAt{pkt, p, afterLoss})
+	for k := range s.tracks {
+		if !hasPID(p, k) {
+			delete(s.tracks, k)
+		}
+	}
+	if afterLoss {
+		s.flagUnfinished(0, 0)
+	}
+}
+
+func hasPID(p *mpegts.Program, pid uint16) bool {
+	for k := range p.Tracks {
+		if p.Tracks[k].PID == pid {
+			return true
+		}
+	}
+	return false
+}
+
+// changeLead closes what the old leading track began, and begins a timeline:
+// frames of two leading tracks have no order among them.
+func (s *Segmenter) changeLead() {
+	for len(s.next) > 0 {
+		s.complete()
+	}
+	s.finish(false)
+	s.losses, s.rhythm = nil, rhythm{}
+	s.leadPES = 0
+}
+
+// VideoHeader implements mpegts.Handler.
+func (h *handler) VideoHeader(t *mpegts.Track, dts, pes int64) {
+	s := (*Segmenter)(h)
+	if s.lead == nil || t.PID != s.lead.PID {
+		return
+	}
+	s.leadHeader(dts)
+	s.leadDTS, s.leadDated, s.leadPES = dts, true, pes
+}
+
+// Unit implements mpegts.Handler.
+func (h *handler) Unit(u *mpegts.Unit) {
+	s := (*Segmenter)(h)
+	s.stats.Units++
+	if s.lead == nil {
+		u.Release()
+		return
+	}
+	f := &frame{Unit: *u, kind: u.Track.Kind, arrived: s.now}
+	if !s.date(f) {
+		f.Release()
+		return
+	}
+	s.add(f)
+}
+
+// date gives data without a time, or with one too far from the leading track,
+// the leading track's last DTS. It says whether the frame has a time now.
+func (s *Segmenter) date(f *frame) bool {
+	if f.kind != mpegts.Data {
+		if f.Dated && f.Track.PID == s.lead.PID && f.kind == mpegts.Audio {
+			s.leadDTS, s.leadDated = f.DTS, true
+		}
+		return f.Dated
+	}
+	if !s.leadDated {
+		return f.Dated
+	}
+	if d := m4f.Diff33(f.PTS, s.leadDTS); !f.Dated || d > latest || d < -latest {
+		f.PTS, f.DTS, f.Dated = s.leadDTS, s.leadDTS, true
+	}
+	return true
+}
+
+// add takes a dated frame: notes what it tells of losses, finds the openings
+// that it makes, and emits the segments that are complete with it.
+func (s *Segmenter) add(f *frame) {
+	t := s.track(f.Track.PID)
+	f.received = s.received
+	s.endLosses(f)
+	s.checkStep(t, f)
+	if t.last == nil {
+		f.orphan = true
+	} else if d := m4f.Diff33(f.DTS, t.last.DTS); f.kind != mpegts.Data && (d < 0 || d > jumpAhead) {
+		f.jump = true
+	}
+	if !t.seen {
+		t.seen, t.first = true, f.PTS
+	}
+	t.last = f
+	if !t.hasMax || m4f.Diff33(f.PTS, t.max) > 0 {
+		t.max, t.hasMax = f.PTS, true
+	}
+	s.buf = append(s.buf, f)
+	s.bufBytes += len(f.Data)
+	s.source += len(f.Data)
+	if f.Track.PID == s.lead.PID {
+		s.follow(f)
+	} else if s.leadPrev != nil && f.kind != mpegts.Data && !f.jump && s.cur != nil &&
+		len(s.next) == 0 && m4f.Diff33(f.PTS, s.leadPrev.PTS) > 4*latest {
+		// The leading track has stopped: nothing would end the segment.
+		s.finish(true)
+	}
+	for len(s.next) > 0 && (s.isComplete() || len(s.next) > maxOpen || s.bufBytes > maxHeld) {
+		s.complete()
+	}
+	if s.cur == nil && len(s.next) == 0 {
+		s.trim()
+	}
+}
+
+// checkStep finds losses that the continuity counter does not show: an audio
+// frame that does not follow the one before by its own length.
+func (s *Segmenter) checkStep(t *trackState, f *frame) {
+	if f.kind != mpegts.Audio || f.Duration <= 0 {
+		return
+	}
+	if t.expects {
+		if d := m4f.Diff33(f.PTS, t.expected); 2*d > f.Duration || 2*d < -f.Duration {
+			if t.last != nil {
+				s.losses = append(s.losses, &loss{pid: f.Track.PID, from: t.last.PTS, hasFrom: true, to: f.PTS, hasTo: true})
+			}
+			s.doubt(0, 0)
+		}
+	}
+	t.expected = (f.PTS + f.Duration) & (m4f.Wrap - 1)
+	t.expects = true
+}
+
+// follow takes a frame of the leading track: it may begin a timeline or open
+// a segment.
+func (s *Segmenter) follow(f *frame) {
+	s.leadSeq++
+	f.seq = s.leadSeq
+	jump := false
+	if s.leadPrev != nil {
+		d := m4f.Diff33(f.DTS, s.leadPrev.DTS)
+		if d > 0 && d <= jumpAhead {
+			s.received += d
+			f.received = s.received
+		}
+		jump = d < 0 || d > jumpAhead
+		s.leadU += m4f.Diff33(f.PTS, s.leadPrev.PTS)
+	} else {
+		s.leadU = f.PTS
+	}
+	key := f.Key || s.lead.Kind == mpegts.Audio
+	if f.Key {
+		s.stats.Keyframes++
+	}
+	if jump {
+		s.beginTimeline(f, key)
+	} else if key {
+		s.keyframe(f)
+	} else {
+		s.force(f)
+	}
+	if jump || s.leadPrev == nil || m4f.Diff33(f.PTS, s.leadMax) > 0 {
+		s.leadMax = f.PTS
+	}
+	s.leadPrev = f
+}
+
+// beginTimeline opens a segment at the first frame of a new timeline.
+func (s *Segmenter) beginTimeline(f *frame, key bool) {
+	s.stats.Timelines++
+	o := &opening{f: f, key: key, jump: true, oldEnd: (s.leadMax + max(s.rhythm.step, 1)) & (m4f.Wrap - 1)}
+	o.program, _ = s.programFor(f)
+	for _, l := range s.losses {
+		if l.lead && !l.regular && l.pes >= s.leadPrev.PES || s.lead.Kind == mpegts.Audio && l.hasTo && l.to == f.PTS {
+			o.unsure = true
+		}
+	}
+	s.open(o)
+	s.prevKey = nil
+	s.awaitKey = !key
+	if key {
+		s.setKey(f)
+	}
+}
+
+// keyframe opens a segment at a keyframe whose bucket is not the last
+// keyframe's, at the first keyframe seen (a partial one), and at the first of
+// a timeline.
+func (s *Segmenter) keyframe(f *frame) {
+	switch {
+	case s.prevKey != nil && s.bucket(s.prevKey.PTS) == s.bucket(f.PTS):
+		s.setKey(f)
+		return
+	case s.prevKey == nil && !s.awaitKey:
+		o := s.keyOpening(f)
+		o.partial = true
+		s.open(o)
+	default:
+		s.open(s.keyOpening(f))
+	}
+	s.awaitKey = false
+	s.setKey(f)
+}
+
+func (s *Segmenter) setKey(f *frame) { s.prevKey, s.keyU, s.bucketU = f, s.leadU, 0 }
+
+// force opens a segment at a frame that is no keyframe: the first of each
+// bucket once four have passed without one, and where a segment has grown too
+// large.
+func (s *Segmenter) force(f *frame) {
+	if s.prevKey == nil || s.cur == nil && len(s.next) == 0 {
+		return
+	}
+	d := s.cfg.TargetDuration
+	b := s.leadU/d - s.keyU/d
+	late := b >= keyless && b > s.bucketU
+	if !late && s.source < maxSource {
+		return
+	}
+	if late {
+		s.bucketU = b
+	}
+	o := &opening{f: f}
+	for _, l := range s.losses {
+		if l.lead && l.pes >= s.prevKey.PES && !l.regular {
+			o.unsure = true
+		}
+	}
+	s.open(o)
+}
+
+// keyOpening returns an opening at a keyframe, with the program map in force
+// at its first packet.
+func (s *Segmenter) keyOpening(f *frame) *opening {
+	o := &opening{f: f, key: true}
+	o.program, o.unsure = s.programFor(f)
+	o.unsure = o.unsure || s.hidden(f)
+	return o
+}
+
+// programFor returns the map in force at a frame's first packet, and whether a
+// later one that was lost may have been.
+func (s *Segmenter) programFor(f *frame) (*mpegts.Program, bool) {
+	h := s.history
+	for k := len(h) - 1; k >= 0; k-- {
+		if h[k].pkt < f.First || k == 0 {
+			return h[k].p, k+1 < len(h) && h[k+1].afterLoss
+		}
+	}
+	return s.program, false
+}
+
+func (s *Segmenter) open(o *opening) {
+	s.next = append(s.next, o)
+	s.source = len(o.f.Data)
+}
+
+// trim forgets frames that no segment can want: nothing has been opened yet.
+func (s *Segmenter) trim() {
+	keep := s.buf[:0]
+	for _, f := range s.buf {
+		if f.Track.PID == s.lead.PID || s.received-f.received > forget || s.bufBytes > maxSource {
+			s.bufBytes -= len(f.Data)
+			f.Release()
+			continue
+		}
+		keep = append(keep, f)
+	}
+	clear(s.buf[len(keep):])
+	s.buf = keep
+}
