@@ -311,11 +311,22 @@ func clipSpecs(t testing.TB, video, audio Codec, base int64) []*SegmentSpec {
 	return out
 }
 
-// buildClip is clipSpecs built.
-func buildClip(t testing.TB, video, audio Codec, base int64) []*Segment {
+// shortSpecs is clipSpecs with at most three samples to a track.
+func shortSpecs(t testing.TB, video, audio Codec, base int64) []*SegmentSpec {
+	specs := clipSpecs(t, video, audio, base)
+	for _, spec := range specs {
+		for k := range spec.Tracks {
+			tr := &spec.Tracks[k]
+			tr.Samples = tr.Samples[:min(3, len(tr.Samples))]
+		}
+	}
+	return specs
+}
+
+func buildAll(t testing.TB, specs []*SegmentSpec) []*Segment {
 	t.Helper()
 	var out []*Segment
-	for _, spec := range clipSpecs(t, video, audio, base) {
+	for _, spec := range specs {
 		seg, err := Build(spec)
 		if err != nil {
 			t.Fatal(err)
@@ -323,6 +334,12 @@ func buildClip(t testing.TB, video, audio Codec, base int64) []*Segment {
 		out = append(out, seg)
 	}
 	return out
+}
+
+// buildClip is clipSpecs built.
+func buildClip(t testing.TB, video, audio Codec, base int64) []*Segment {
+	t.Helper()
+	return buildAll(t, clipSpecs(t, video, audio, base))
 }
 
 // stream writes segments as a byte stream.
