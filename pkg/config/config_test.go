@@ -333,7 +333,7 @@ func TestManual(t *testing.T) {
 
 func inManual(t *testing.T, manual, name string, later bool) {
 	t.Helper()
-	described := regexp.MustCompile(`(?m)^\.BI? "?`+name+`([ =;"]|$)`).MatchString(manual)
+	described := regexp.MustCompile(`(?m)^\.BI? "?` + name + `([ =;"]|$)`).MatchString(manual)
 	if described == later {
 		t.Errorf("twindvr.conf(5): %s described: %v", name, described)
 	}
