@@ -221,8 +221,10 @@ func skipHEVCCoding(r *bitReader, subLayers uint8) bool {
 	for range 6 {
 		r.ue()
 	}
-	if r.flag() && r.flag() {
-		skipScalingLists(r)
+	if r.flag() { // scaling_list_enabled_flag
+		if r.flag() { // sps_scaling_list_data_present_flag
+			skipScalingLists(r)
+		}
 	}
 	r.u(2)
 	if r.flag() { // pcm_enabled_flag
