@@ -196,7 +196,12 @@ func (d *Demuxer) flushAudio(s *stream) {
 			if len(b)-pos < headerLen {
 				break
 			}
-			a.synced = false
+			if a.synced {
+				// Frames lie end to end: bytes are missing that the
+				// continuity counter did not tell of.
+				d.h.Loss(Loss{Track: s.t, Lost: 1, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes})
+				s.marked, a.synced = true, false
+			}
 			pos++
 			continue
 		}
