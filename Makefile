@@ -1,0 +1,80 @@
+# make demo    two nodes on this machine, one killed and healed, in two minutes
+# make test    everything that is checked
+# make install PREFIX=/usr/local
+
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# Where systemd looks for units; empty installs none.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w $(if $(VERSION),-X github.com/twindvr/twindvr/pkg/cli.release=$(VERSION))
+# go test gives up on a package after this long.
+TIMEOUT ?= 15m
+# Further flags of go test.
+TESTFLAGS ?=
+
+.PHONY: all build demo test check bench generate clean install uninstall deps fuzz
+
+all: build
+
+build:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/twindvr ./cmd/twindvr
+
+demo: build
+	scripts/demo.sh
+
+# What the tests need and the machine may lack: ffmpeg, from Debian's packages.
+deps:
+	@scripts/deps.sh
+
+test: deps check
+	$(GO) test -race -timeout $(TIMEOUT) $(TESTFLAGS) ./...
+
+check:
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+bench: build deps
+	scripts/bench.sh
+
+# Man pages and completions are kept in the repository; CI fails if they are
+# not what this makes.
+generate: build
+	rm -f man/*.1 completions/*
+	bin/twindvr generate man man
+	bin/twindvr generate completions completions
+
+# Every fuzz target for FUZZTIME each.
+FUZZTIME ?= 10s
+fuzz:
+	@scripts/fuzz.sh $(FUZZTIME)
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 0755 bin/twindvr $(DESTDIR)$(PREFIX)/bin/twindvr
+	install -m 0644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 0644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 0644 completions/twindvr.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/twindvr
+	install -d $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 0644 completions/_twindvr $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_twindvr
+	install -d $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 0644 completions/twindvr.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/twindvr.fish
+ifneq ($(UNITDIR),)
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' scripts/twindvr.service > $(DESTDIR)$(UNITDIR)/twindvr.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/twindvr.service
+endif
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/twindvr
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/twindvr.1 $(DESTDIR)$(PREFIX)/share/man/man1/twindvr-*.1
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man5/twindvr.conf.5
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/twindvr
+	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_twindvr
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/twindvr.fish
+	rm -f $(DESTDIR)$(UNITDIR)/twindvr.service
+
+clean:
+	rm -rf bin demo bench

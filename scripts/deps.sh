@@ -1,0 +1,21 @@
+#!/bin/bash
+# Installs what the tests need and this machine lacks, from Debian's packages.
+set -euo pipefail
+
+missing=()
+command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || missing+=(ffmpeg)
+command -v curl >/dev/null || missing+=(curl)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+echo "installing ${missing[*]}" >&2
+if ! command -v apt-get >/dev/null; then
+	echo "scripts/deps.sh: the tests need ${missing[*]}; install them with this system's package manager" >&2
+	exit 1
+fi
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+	as_root=(sudo)
+fi
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -q </dev/null >&2
+"${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null >&2

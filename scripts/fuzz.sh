@@ -1,0 +1,23 @@
+#!/bin/bash
+# Runs every fuzz target of the module for a while: scripts/fuzz.sh [TIME]
+# What it finds is kept under the package's testdata/fuzz as a regression seed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+time=${1:-10s}
+targets=0
+while IFS=: read -r file name; do
+	targets=$((targets + 1))
+	echo "$(dirname "$file") $name for $time"
+	go test "./$(dirname "$file")" -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 20x -parallel 2 >fuzz.log 2>&1 || {
+		cat fuzz.log
+		rm -f fuzz.log
+		exit 1
+	}
+	rm -f fuzz.log
+done < <(grep -rEo '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' pkg | sed -E 's/:func /:/' | sort)
+if [ "$targets" = 0 ]; then
+	echo "scripts/fuzz.sh: no fuzz target found" >&2
+	exit 1
+fi
+echo "$targets fuzz targets, nothing found"
