@@ -5,16 +5,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 time=${1:-10s}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 targets=0
 while IFS=: read -r file name; do
 	targets=$((targets + 1))
 	echo "$(dirname "$file") $name for $time"
-	go test "./$(dirname "$file")" -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 20x -parallel 2 >fuzz.log 2>&1 || {
-		cat fuzz.log
-		rm -f fuzz.log
+	go test "./$(dirname "$file")" -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 20x -parallel 2 >"$log" 2>&1 || {
+		cat "$log"
 		exit 1
 	}
-	rm -f fuzz.log
 done < <(grep -rEo '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' pkg | sed -E 's/:func /:/' | sort)
 if [ "$targets" = 0 ]; then
 	echo "scripts/fuzz.sh: no fuzz target found" >&2
