@@ -18,6 +18,9 @@ import (
 // The tests of this package run twindvr itself: a script's "twindvr" is the
 // test binary, which then does what cmd/twindvr does.
 func TestMain(m *testing.M) {
+	if os.Args[0] == "twindvr-waits" {
+		os.Exit(mainThatWaits())
+	}
 	testscript.Main(leakChecked{m}, map[string]func(){
 		"twindvr": func() { os.Exit(Main(os.Args[1:], System())) },
 	})
