@@ -94,7 +94,7 @@ func drawConfig(t *rapid.T) *Config {
 	c := &Config{HTTP: fmt.Sprintf(":%d", rapid.IntRange(1, 65535).Draw(t, "port"))}
 	c.ClusterKeys = rapid.SliceOfN(rapid.StringMatching(`[a-z"'\\ #;{}ü“]{1,8}`), 0, 2).Draw(t, "keys")
 	for i := range rapid.IntRange(1, 4).Draw(t, "streams") {
-		s := &Stream{Name: fmt.Sprintf("%s%d/x", rapid.StringMatching(`[a-zü .]{1,6}`).Draw(t, "name"), i)}
+		s := &Stream{Name: fmt.Sprintf("%s%d/x", rapid.StringMatching(`[a-zü ][a-zü .]{0,5}`).Draw(t, "name"), i)}
 		s.SegmentDuration = millis("segment", minSegment, maxSegment)
 		peer := false
 		for j := range rapid.IntRange(1, 3).Draw(t, "inputs") {

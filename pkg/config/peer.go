@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -88,9 +87,11 @@ func (p Peer) String() string {
 	return u.String()
 }
 
-// maxName bounds a stream's name in bytes, well below what file systems take
-// for a path.
-const maxName = 512
+// The bounds of a stream's name: in bytes, and in parts between slashes.
+const (
+	maxName  = 255
+	maxParts = 8
+)
 
 // ValidName says why s cannot be the name of a stream: names are one or more
 // parts with slashes between them, and lie below the root of an archive.
@@ -100,12 +101,18 @@ func ValidName(s string) error {
 		return errors.New("a stream's name is empty")
 	case len(s) > maxName:
 		return fmt.Errorf("stream %s: the name is longer than %d bytes", clip(s), maxName)
-	case !utf8.ValidString(s):
-		return fmt.Errorf("stream %s: the name is not UTF-8", clip(s))
 	case strings.HasPrefix(s, "/"):
 		return fmt.Errorf("stream %s: a name does not begin with a slash", clip(s))
-	case strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, `\`):
-		return fmt.Errorf("stream %s: a name holds no control characters and no backslash", clip(s))
+	case strings.Count(s, "/") >= maxParts:
+		return fmt.Errorf("stream %s: the name has more than %d parts", clip(s), maxParts)
+	}
+	for _, r := range s {
+		switch {
+		case r == utf8.RuneError:
+			return fmt.Errorf("stream %s: the name is not UTF-8", clip(s))
+		case r < 0x20 || r == 0x7f || r == '\\':
+			return fmt.Errorf("stream %s: a name holds no control character and no backslash", clip(s))
+		}
 	}
 	for part := range strings.SplitSeq(s, "/") {
 		switch {
@@ -113,8 +120,10 @@ func ValidName(s string) error {
 			return fmt.Errorf("stream %s: a part of the name is empty", clip(s))
 		case part == "." || part == "..":
 			return fmt.Errorf("stream %s: a name that holds %q would climb out of the archive", clip(s), part)
-		case len(part) > 255:
-			return fmt.Errorf("stream %s: a part of the name is longer than 255 bytes", clip(s))
+		case part[0] == '.':
+			return fmt.Errorf("stream %s: a part of a name does not begin with a dot", clip(s))
+		case part == "m4f" && part != s:
+			return fmt.Errorf("stream %s: \"m4f\" is a part of the protocol's addresses; take another name", clip(s))
 		}
 	}
 	return nil

@@ -135,15 +135,18 @@ func TestPeers(t *testing.T) {
 		{"m4f://b/../x", Peer{}, "climb out"},
 		{"m4f://b/x/..", Peer{}, "climb out"},
 		{"m4f://b/%2e%2e%2fx", Peer{}, "climb out"},
-		{"m4f://b/x%00", Peer{}, "control characters"},
+		{"m4f://b/x%00", Peer{}, "control character"},
 		{"m4f://b/x%5cy", Peer{}, "backslash"},
 		{"m4f://b/x%ff", Peer{}, "not UTF-8"},
 		{"m4f://b//x", Peer{}, "begin with a slash"},
 		{"m4f://b/x/", Peer{}, "empty"},
 		{"m4f:b/x", Peer{}, "no peer"},
 		{"http://b/x", Peer{}, "no peer"},
-		{"m4f://b/" + strings.Repeat("x", 300), Peer{}, "longer than 255"},
-		{"m4f://b/" + strings.Repeat("x/", 300), Peer{}, "longer than 512"},
+		{"m4f://b/x/m4f", Peer{}, "part of the protocol's addresses"},
+		{"m4f://b/m4f", Peer{"m4f", "b", 8081, "m4f"}, ""},
+		{"m4f://b/.x", Peer{}, "begin with a dot"},
+		{"m4f://b/" + strings.Repeat("x", 256), Peer{}, "longer than 255 bytes"},
+		{"m4f://b/" + strings.Repeat("x/", 8) + "x", Peer{}, "more than 8 parts"},
 	} {
 		got, err := ParsePeer(v.s)
 		check(t, v.s, got, v.want, err, v.err)
