@@ -47,6 +47,17 @@ func TestPastedPair(t *testing.T) {
 	}
 }
 
+func TestUDPAddresses(t *testing.T) {
+	for _, url := range []string{
+		"udp://224.1.2.3:1234", "udp://@224.1.2.3:1234/", "udp://:1234", "udp://[ff02::1%eth0]:1234", "udp://[::1]:1",
+		"udp://239.0.0.1:5?interface=eth0&source=10.0.0.1&buffer_size=8M", "udp://host.example:5",
+	} {
+		if _, err := Parse("x.conf", []byte("stream a { url "+url+"; dvr /s 1d; }")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestEveryStatement(t *testing.T) {
 	c := load(t, "full.conf")
 	s := c.Stream("sport/hd tv")
@@ -147,6 +158,13 @@ func TestMistakes(t *testing.T) {
 		{inStream("url m4f://h:8081/a;"), "3:26: a second input m4f://h/a; the first is in line 2"},
 		{inStream("url udp://1.2.3.4;"), "2:5: udp://1.2.3.4 has no port; expected udp://ADDR:PORT, an IPv6 address in brackets"},
 		{inStream("url udp://1.2.3.4:99999;"), "2:5: udp://1.2.3.4:99999: 99999 is no port"},
+		{inStream("url udp://[ff02::1];"), "2:5: udp://[ff02::1] has no port"},
+		{inStream("url udp://ff02::1:1234;"), "2:5: udp://ff02::1:1234 is no address; expected udp://ADDR:PORT, an IPv6 address in brackets"},
+		{inStream("url udp:1.2.3.4:1;"), "2:5: udp:1.2.3.4:1 is no address"},
+		{inStream("url udp://1.2.3.4:1/x:2;"), "2:5: udp://1.2.3.4:1/x:2 is no address"},
+		{inStream("url udp://1.2.3.4:1?interfac=eth0;"), `2:5: udp://1.2.3.4:1?interfac=eth0 has an unknown option "interfac" (did you mean interface?); expected one of interface, source, buffer_size`},
+		{inStream("url udp://1.2.3.4:1?source=eth0;"), `2:5: udp://1.2.3.4:1?source=eth0: source is the address of the sender, not "eth0"`},
+		{inStream("url udp://1.2.3.4:1?interface=;"), "2:5: udp://1.2.3.4:1?interface=: expected one value for interface"},
 		{inStream("url 1.2.3.4;"), `2:5: "1.2.3.4" is no URL; expected udp://ADDR:PORT, m4f://HOST/STREAM or file:PATH`},
 		{inStream("url upd://1.2.3.4:1;"), `2:5: unknown kind of input "upd" (did you mean udp?); expected udp://, m4f://, m4fs:// or file:`},
 		{inStream("url srt://h:1;"), "2:5: srt:// inputs are not supported by this version"},

@@ -2,9 +2,12 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -248,22 +251,44 @@ func (r *reader) inputURL(in *Input) bool {
 	return err == nil
 }
 
-// checkUDP refuses what cannot be the address of a UDP input; what the query
-// asks for is judged where the socket is opened.
+// udpOptions are what the query of a udp URL can hold.
+var udpOptions = []string{"interface", "source", "buffer_size"}
+
+// checkUDP refuses what cannot be the address of a UDP input. Whether the group
+// can be joined is seen when the socket is opened.
 func checkUDP(s string) error {
 	const want = "expected udp://ADDR:PORT, an IPv6 address in brackets"
-	u, err := url.Parse(s)
-	if err != nil || u.Opaque != "" {
-		return fmt.Errorf("%s cannot be read; %s", clip(s), want)
+	addr, query, _ := strings.Cut(strings.TrimPrefix(s, "udp:"), "?")
+	addr, ok := strings.CutPrefix(strings.TrimSuffix(addr, "/"), "//")
+	if !ok {
+		return fmt.Errorf("%s is no address; %s", clip(s), want)
 	}
-	if u.Port() == "" {
+	host, port, err := net.SplitHostPort(strings.TrimPrefix(addr, "@"))
+	switch {
+	case err != nil && !strings.Contains(strings.TrimPrefix(addr, "["), ":"), err != nil && strings.HasSuffix(addr, "]"):
 		return fmt.Errorf("%s has no port; %s", clip(s), want)
+	case err != nil, strings.ContainsAny(host, "/@"):
+		return fmt.Errorf("%s is no address; %s", clip(s), want)
 	}
-	if _, err := ParsePort(u.Port()); err != nil {
+	if _, err := ParsePort(port); err != nil {
 		return fmt.Errorf("%s: %v", clip(s), err)
 	}
-	if u.Path != "" && u.Path != "/" {
-		return fmt.Errorf("%s has a path; %s", clip(s), want)
+	options, err := url.ParseQuery(query)
+	if err != nil {
+		return fmt.Errorf("%s: what follows the ? cannot be read; expected OPTION=VALUE with & between", clip(s))
+	}
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if !slices.Contains(udpOptions, name) {
+			return fmt.Errorf("%s has an unknown option %s%s; expected %s", clip(s), quoted(name), didYouMean(name, udpOptions), oneOf(udpOptions))
+		}
+		if len(options[name]) > 1 || options[name][0] == "" {
+			return fmt.Errorf("%s: expected one value for %s", clip(s), name)
+		}
+	}
+	if source := options.Get("source"); source != "" {
+		if _, err := netip.ParseAddr(source); err != nil {
+			return fmt.Errorf("%s: source is the address of the sender, not %s", clip(s), quoted(source))
+		}
 	}
 	return nil
 }
