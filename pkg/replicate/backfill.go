@@ -1,0 +1,392 @@
+package replicate
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"golang.org/x/time/rate"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+)
+
+// Order says which hours come first.
+type Order int
+
+// The orders of a backfill. The oldest first is the default: the peer prunes
+// them first. The newest first goes back hour by hour, forward inside each.
+const (
+	Oldest Order = iota
+	Newest
+)
+
+// ParseOrder reads oldest or newest.
+func ParseOrder(s string) (Order, error) {
+	switch s {
+	case "oldest":
+		return Oldest, nil
+	case "newest":
+		return Newest, nil
+	}
+	return 0, fmt.Errorf("%q is no order; it is oldest or newest", s)
+}
+
+// DefaultJobs is how many segments are fetched at once.
+const DefaultJobs = 4
+
+// BackfillOptions say what is fetched, and how.
+type BackfillOptions struct {
+	// From and To bound what is fetched; 0: from the archive's horizon, to the
+	// end of what the other side has.
+	From, To m4f.UTC
+	// Spans are the only ones that are looked at, where not nil. Those in which
+	// the other side has nothing better are passed over.
+	Spans []Span
+
+	Limit  *rate.Limiter // nil: as fast as it goes
+	Jobs   int           // 0: DefaultJobs
+	Order  Order
+	DryRun bool
+	Known  *Known // hours that need no look, see DiffOptions
+	// Defer takes a segment out of the backfill where it returns true; nil:
+	// none.
+	Defer func(*archive.Want) bool
+
+	// Progress is called from one goroutine as segments are done.
+	Progress func(Progress)
+	// OnTaken is called from the same goroutine with each segment added.
+	OnTaken func(archive.Record)
+	Log     *slog.Logger
+}
+
+// Progress is how far a backfill is.
+type Progress struct {
+	Segments int   // fetched or copied
+	Bytes    int64 // fetched
+	// Left is an estimate of the bytes that are still to be fetched; exact once
+	// the last hour is under way.
+	Left int64
+	At   m4f.UTC // start of the segment just done
+}
+
+// Result is what a backfill did.
+type Result struct {
+	Segments int   // fetched, or with DryRun to be fetched
+	Bytes    int64 // of those
+	// Copied counts segments whose media was here already, and of which a
+	// better flag or another occurrence was added.
+	Copied int
+	// Left counts segments that the view would take and that could not be had:
+	// the other side lost them, or sends something else.
+	Left int
+}
+
+// Backfill fetches into an archive what its view would take from the other
+// side. It may be interrupted at any moment and run again. A segment that cannot
+// be had is logged, counted and passed over; an error is returned when the other
+// side is out of reach or the archive cannot be written, with what was done until then.
+func Backfill(ctx context.Context, dst *archive.Stream, src Side, o BackfillOptions) (Result, error) {
+	f, err := newFiller(ctx, dst, src, o)
+	if err != nil {
+		return Result{}, err
+	}
+	windows, err := f.windows(ctx)
+	if err == nil {
+		err = f.run(ctx, windows)
+	}
+	if cerr := f.close(); err == nil {
+		err = cerr
+	}
+	return f.result, err
+}
+
+// jobs is how many segments are fetched at once. A low rate that is shared by
+// several connections would make each of them look dead.
+func jobs(asked int, limit *rate.Limiter) int {
+	switch {
+	case limit != nil && limit.Limit() < 1<<20:
+		return 1
+	case asked <= 0:
+		return DefaultJobs
+	}
+	return asked
+}
+
+// window is a span that is looked at.
+type window struct {
+	from, to m4f.UTC
+	estimate int64 // bytes to fetch
+}
+
+// filler is a backfill under way.
+type filler struct {
+	BackfillOptions
+	*sink
+	src      Side
+	gapsOnly bool // the other side cuts its segments in another way
+	result   Result
+	future   int64 // estimate for the windows that are not under way
+	failures int   // requests that failed, one after the other
+}
+
+func newFiller(ctx context.Context, dst *archive.Stream, src Side, o BackfillOptions) (*filler, error) {
+	o.Jobs = jobs(o.Jobs, o.Limit)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	f := &filler{BackfillOptions: o, src: src, sink: newSink(dst)}
+	theirs, err := src.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own, err := Dir{dst}.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f.newest = own.Newest
+	if f.gapsOnly = !sameCut(own, theirs); f.gapsOnly {
+		logCut(o.Log, src, own, theirs)
+	}
+	if f.From == 0 {
+		f.From = own.Horizon
+	}
+	if f.To == 0 {
+		f.To = theirs.Newest
+	}
+	return f, nil
+}
+
+// sameCut says whether two archives cut one source into the same segments.
+func sameCut(a, b SideInfo) bool {
+	return (a.TargetDuration == b.TargetDuration || a.TargetDuration == 0 || b.TargetDuration == 0) &&
+		(a.Rules == b.Rules || a.Rules == 0 || b.Rules == 0)
+}
+
+func logCut(log *slog.Logger, src Side, own, theirs SideInfo) {
+	log.Warn("the peer cuts its segments in another way, so only gaps are filled from it; use the same segment duration and version on both",
+		"peer", src.String(),
+		"segment_duration", m4f.Duration(own.TargetDuration), "peer_segment_duration", m4f.Duration(theirs.TargetDuration),
+		"rules", own.Rules, "peer_rules", theirs.Rules)
+}
+
+// windows lists what is to be looked at, in the order asked for.
+func (f *filler) windows(ctx context.Context) ([]window, error) {
+	var list []window
+	var err error
+	if f.Spans != nil {
+		list = f.spanWindows()
+	} else {
+		list, err = f.hourWindows(ctx)
+	}
+	if f.Order == Newest {
+		slices.Reverse(list)
+	}
+	for _, w := range list {
+		f.future += w.estimate
+	}
+	return list, err
+}
+
+// spanWindows cuts the given spans into hours.
+func (f *filler) spanWindows() []window {
+	var list []window
+	for _, s := range f.Spans {
+		if s.Op == OnlyA || s.Op == ABetter {
+			continue
+		}
+		from, to := max(s.From, f.From), s.To
+		if f.To != 0 {
+			to = min(to, f.To)
+		}
+		estimate := s.Bytes
+		for from < to {
+			end := min(to, (from/hour+1)*hour)
+			list = append(list, window{from, end, estimate})
+			from, estimate = end, 0
+		}
+	}
+	return list
+}
+
+// hourWindows lists the hours whose digests differ.
+func (f *filler) hourWindows(ctx context.Context) ([]window, error) {
+	if f.From >= f.To {
+		return nil, nil
+	}
+	own, theirs, err := both(ctx, Dir{f.dst}, f.src, func(ctx context.Context, s Side) ([]archive.Hour, error) {
+		return s.Hours(ctx, f.From, f.To)
+	})
+	if err != nil {
+		return nil, err
+	}
+	have := map[m4f.UTC]int64{}
+	for _, h := range own {
+		have[h.Start] = h.Bytes
+	}
+	bytes := map[m4f.UTC]int64{}
+	for _, h := range theirs {
+		bytes[h.Start] = h.Bytes
+	}
+	var list []window
+	for _, h := range f.Known.differing(own, theirs) {
+		if h.digestB.IsZero() {
+			continue
+		}
+		w := window{from: max(f.From, h.start), to: min(f.To, h.start.Add(hour))}
+		if w.from < w.to {
+			w.estimate = max(bytes[h.start]-have[h.start], 0)
+			list = append(list, w)
+		}
+	}
+	return list, nil
+}
+
+// run looks at one window after the other.
+func (f *filler) run(ctx context.Context, windows []window) error {
+	for _, w := range windows {
+		f.future -= w.estimate
+		wants, err := f.wants(ctx, w)
+		if err != nil {
+			return err
+		}
+		if f.DryRun {
+			f.count(wants)
+			continue
+		}
+		if err := f.fill(ctx, wants); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wants asks what of a window the view would take.
+func (f *filler) wants(ctx context.Context, w window) ([]archive.Want, error) {
+	list, err := f.src.Segments(ctx, w.from, w.to)
+	if err != nil {
+		return nil, err
+	}
+	recs := make([]archive.Record, len(list))
+	for i := range list {
+		recs[i] = list[i].Record
+	}
+	if f.gapsOnly {
+		if recs, err = inGaps(f.dst, recs); err != nil {
+			return nil, err
+		}
+	}
+	wants, err := f.dst.Wants(recs)
+	if f.Defer != nil {
+		wants = slices.DeleteFunc(wants, func(w archive.Want) bool { return f.Defer(&w) })
+	}
+	return wants, err
+}
+
+// inGaps returns the records that lie where the archive has nothing.
+func inGaps(dst *archive.Stream, recs []archive.Record) ([]archive.Record, error) {
+	if len(recs) == 0 {
+		return nil, nil
+	}
+	from, to := recs[0].UTC, recs[0].End()
+	for i := range recs {
+		from, to = min(from, recs[i].UTC), max(to, recs[i].End())
+	}
+	view, err := dst.Span(max(from, 1), to)
+	if err != nil {
+		return nil, err
+	}
+	var free []archive.Record
+	for _, r := range recs {
+		taken := int64(0)
+		for _, e := range view {
+			for _, p := range e.Parts {
+				taken += max(0, int64(min(r.End(), e.UTC.Add(p.To))-max(r.UTC, e.UTC.Add(p.From))))
+			}
+		}
+		if int64(r.Duration)-taken > sliver {
+			free = append(free, r)
+		}
+	}
+	return free, nil
+}
+
+func (f *filler) count(wants []archive.Want) {
+	for _, w := range wants {
+		f.result.Left++
+		if w.Local {
+			f.result.Copied++
+			continue
+		}
+		f.result.Segments++
+		f.result.Bytes += int64(w.Length)
+	}
+}
+
+// fill fetches segments and appends them in their order.
+func (f *filler) fill(ctx context.Context, wants []archive.Want) error {
+	left := int64(0)
+	for _, w := range wants {
+		if !w.Local {
+			left += int64(w.Length)
+		}
+	}
+	var failed error
+	fetch(ctx, f.src, wants, f.Jobs, f.Limit, func(got fetched) bool {
+		if failed = f.take(ctx, got); failed != nil {
+			return false
+		}
+		if !got.want.Local {
+			left -= int64(got.want.Length)
+		}
+		f.progress(got.want.UTC, left)
+		return true
+	})
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	return failed
+}
+
+func (f *filler) progress(at m4f.UTC, left int64) {
+	if f.Progress != nil {
+		f.Progress(Progress{f.result.Segments + f.result.Copied, f.result.Bytes, left + f.future, at})
+	}
+}
+
+// maxFailures is after how many segments that could not be had, one after the
+// other, the other side counts as out of reach.
+const maxFailures = 3
+
+// take puts what came into the archive. What could not be had is counted and
+// logged, unless it means that the other side is gone.
+func (f *filler) take(ctx context.Context, got fetched) error {
+	w := &got.want
+	if got.err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if f.failures++; !refusal(got.err) && f.failures >= maxFailures {
+			return got.err
+		}
+		f.result.Left++
+		f.Log.Warn("could not get a segment", "peer", f.src.String(), "segment", w.ID, "start", m4fhttp.Time(w.UTC), "err", got.err)
+		return nil
+	}
+	f.failures = 0
+	if err := f.put(w, got.seg); err != nil {
+		return err
+	}
+	if f.OnTaken != nil {
+		f.OnTaken(w.Record)
+	}
+	if w.Local {
+		f.result.Copied++
+		return nil
+	}
+	f.result.Segments++
+	f.result.Bytes += int64(w.Length)
+	return nil
+}

@@ -1,0 +1,217 @@
+package replicate
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+const hour = 3600 * m4f.Timescale
+
+// DiffOptions say what is compared.
+type DiffOptions struct {
+	// From is where to begin; 0: at the later of the two horizons, so that an
+	// archive that keeps less is not one with a gap.
+	From m4f.UTC
+	To   m4f.UTC // 0: the end of the later one
+	// Known remembers hours that hold the same segments under different
+	// digests; nil: nothing is remembered.
+	Known *Known
+	// Settle is how long differences of segments that have only just come are
+	// given to go away: two nodes that record one source have each segment some
+	// milliseconds apart.
+	Settle time.Duration
+}
+
+// Diff compares the views of two archives and returns where they differ, in
+// order of time. What it costs follows from what differs: hours are compared by
+// their digests, and only hours with different ones by their segments.
+func Diff(ctx context.Context, a, b Side, o DiffOptions) ([]Span, error) {
+	d := &differ{a: a, b: b, DiffOptions: o}
+	spans, err := d.compare(ctx)
+	if err != nil || o.Settle == 0 {
+		return spans, err
+	}
+	for deadline := time.Now().Add(o.Settle); time.Now().Before(deadline); {
+		fresh := slices.IndexFunc(spans, func(s Span) bool {
+			age := time.Since(time.UnixMilli(s.arrived))
+			return age < o.Settle && age > -o.Settle
+		})
+		if fresh < 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(settleStep):
+		}
+		again := *d
+		again.From = spans[fresh].From
+		tail, err := again.compare(ctx)
+		if err != nil {
+			return nil, err
+		}
+		spans = append(spans[:fresh], tail...)
+	}
+	return spans, nil
+}
+
+const settleStep = 250 * time.Millisecond
+
+type differ struct {
+	a, b Side
+	DiffOptions
+}
+
+// hourPair is one hour with what both sides say of it.
+type hourPair struct {
+	start            m4f.UTC
+	digestA, digestB m4f.Identity // zero where there is nothing
+}
+
+// compare does the work of Diff. It sets the span's ends to what they stand
+// for.
+func (d *differ) compare(ctx context.Context) ([]Span, error) {
+	hours, err := d.hours(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Hours are listed some at a time, and taken in order.
+	results := make([][]Span, len(hours))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for i, h := range hours {
+		g.Go(func() (err error) {
+			results[i], err = d.compareHour(gctx, h, i == 0)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var spans []Span
+	for _, r := range results {
+		spans = join(spans, r)
+	}
+	return spans, nil
+}
+
+// hours returns the hours of the span whose digests differ.
+func (d *differ) hours(ctx context.Context) ([]hourPair, error) {
+	infoA, infoB, err := both(ctx, d.a, d.b, func(ctx context.Context, s Side) (SideInfo, error) { return s.Info(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	if d.From == 0 {
+		d.From = max(infoA.Horizon, infoB.Horizon)
+	}
+	if d.To == 0 {
+		d.To = max(infoA.Newest, infoB.Newest)
+	}
+	if d.From >= d.To {
+		return nil, nil
+	}
+	hoursA, hoursB, err := both(ctx, d.a, d.b, func(ctx context.Context, s Side) ([]archive.Hour, error) { return s.Hours(ctx, d.From, d.To) })
+	if err != nil {
+		return nil, err
+	}
+	return d.Known.differing(hoursA, hoursB), nil
+}
+
+// compareHour compares the segments of one hour, as far as it lies in the span.
+func (d *differ) compareHour(ctx context.Context, h hourPair, first bool) ([]Span, error) {
+	from, to := max(d.From, h.start), min(d.To, h.start.Add(hour))
+	if from >= to {
+		return nil, nil
+	}
+	// Somewhat more is listed, so that a segment that one side dates a little
+	// outside the hour is recognised.
+	least, most := max(from.Add(-2*sameWithin), 1), to.Add(2*sameWithin)
+	a, b, err := both(ctx, d.a, d.b, func(ctx context.Context, s Side) ([]archive.Element, error) { return s.Segments(ctx, least, most) })
+	if err != nil {
+		return nil, err
+	}
+	spans := compare(a, b, from, to, first)
+	if len(spans) == 0 && from == h.start && to == h.start.Add(hour) {
+		d.Known.add(h)
+	}
+	return spans, nil
+}
+
+// join appends spans to those ahead of them, and makes one of two that are one
+// but for the border of an hour between them.
+func join(spans, more []Span) []Span {
+	if n := len(spans); n > 0 && len(more) > 0 {
+		last, next := &spans[n-1], more[0]
+		if last.Op == next.Op && next.From-last.To <= sliver {
+			last.To = next.To
+			last.Segments += next.Segments
+			last.Bytes += next.Bytes
+			last.arrived = max(last.arrived, next.arrived)
+			more = more[1:]
+		}
+	}
+	return append(spans, more...)
+}
+
+// maxKnown bounds what a Known remembers.
+const maxKnown = 1 << 16
+
+// Known remembers pairs of digests that were found to hold the same segments: a
+// segment at the edge of an hour that one node dates some milliseconds into the
+// next. The zero value is ready; a nil one remembers nothing. It may be used by
+// many goroutines.
+type Known struct {
+	mu    sync.Mutex
+	pairs map[hourPair]bool
+}
+
+func (k *Known) add(h hourPair) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pairs == nil || len(k.pairs) >= maxKnown {
+		k.pairs = map[hourPair]bool{}
+	}
+	k.pairs[h] = true
+}
+
+func (k *Known) has(h hourPair) bool {
+	if k == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.pairs[h]
+}
+
+// differing merges two lists of hours into those whose segments may differ.
+func (k *Known) differing(a, b []archive.Hour) []hourPair {
+	var list []hourPair
+	for len(a) > 0 || len(b) > 0 {
+		var h hourPair
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0].Start < b[0].Start:
+			h = hourPair{start: a[0].Start, digestA: a[0].Digest}
+			a = a[1:]
+		case len(a) == 0 || b[0].Start < a[0].Start:
+			h = hourPair{start: b[0].Start, digestB: b[0].Digest}
+			b = b[1:]
+		default:
+			h = hourPair{a[0].Start, a[0].Digest, b[0].Digest}
+			a, b = a[1:], b[1:]
+		}
+		if h.digestA != h.digestB && !k.has(h) {
+			list = append(list, h)
+		}
+	}
+	return list
+}

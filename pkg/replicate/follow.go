@@ -1,0 +1,556 @@
+package replicate
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+)
+
+// FollowOptions say how a peer is followed.
+type FollowOptions struct {
+	// Delay is how long the archive is given to get a segment that the peer has
+	// listed by other means, before it is fetched: a node that hears the source
+	// itself completes most of them. Nil: no time.
+	Delay func(*archive.Record) time.Duration
+	// LiveOnly takes only what extends the archive: no healing, no filling.
+	LiveOnly bool
+	// Limit bounds the rate of reconciliation; what the peer lists as new is
+	// fetched at once.
+	Limit *rate.Limiter
+	Jobs  int // 0: DefaultJobs
+	// ReconcileEvery is how often the archives are compared while the peer is
+	// being followed, beside each time that it is reached again; 0: ten minutes.
+	ReconcileEvery time.Duration
+	// MaxRetry caps the time between two attempts to reach the peer; 0: ten
+	// seconds.
+	MaxRetry time.Duration
+
+	// OnStatus is told what the peer says of the stream, each second, and with
+	// nil and the reason that the peer is out of reach. OnTaken is told each
+	// segment that was added. Both are called from the Follower's goroutines and
+	// should return soon; either may be nil.
+	OnStatus func(*m4fhttp.Status, error)
+	OnTaken  func(archive.Record)
+
+	Log   *slog.Logger
+	Clock clock.Clock
+}
+
+// FollowStats is how a Follower stands.
+type FollowStats struct {
+	Connected bool
+	Err       error     // why not
+	Heard     time.Time // when the peer last said anything
+	Status    *m4fhttp.Status
+
+	// Pending counts segments that the peer has listed and that are not looked at
+	// yet, and Lag is for how long the oldest of them has been.
+	Pending int
+	Lag     time.Duration
+
+	// Reconciling says that the archives are being compared and filled; Backlog
+	// estimates the bytes that are still to come by it. Reconciled is when that was last
+	// done to the end, and Left how many segments could then not be had.
+	Reconciling bool
+	Backlog     int64
+	Reconciled  time.Time
+	Left        int
+
+	// Segments and Bytes were fetched, Copied were made locally.
+	Segments, Copied int64
+	Bytes            int64
+	// WriteErr is why the archive does not take what is fetched; nil: it does.
+	WriteErr error
+}
+
+// Follower keeps an archive equal to what a peer's view has, as far as the own
+// view takes it: by following the list of segments that come to the peer, and
+// by comparing both archives whenever the peer is reached and from time to time.
+type Follower struct {
+	FollowOptions
+	dst  *archive.Stream
+	peer Peer
+
+	mu       sync.Mutex
+	stats    FollowStats
+	pending  pendingHeap
+	lost     bool // something listed was dropped: compare the archives
+	gapsOnly bool
+	grown    chan struct{} // capacity 1: pending has changed
+	compare  chan struct{} // capacity 1: reconcile now
+	cursor   archive.Cursor
+	known    Known
+}
+
+// maxPending bounds the records that wait; what comes beyond it is left to
+// reconciliation.
+const maxPending = 1 << 16
+
+// NewFollower returns a Follower that does nothing yet.
+func NewFollower(dst *archive.Stream, peer *m4fhttp.Client, o FollowOptions) *Follower {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System
+	}
+	if o.ReconcileEvery == 0 {
+		o.ReconcileEvery = 10 * time.Minute
+	}
+	if o.MaxRetry == 0 {
+		o.MaxRetry = 10 * time.Second
+	}
+	if o.Jobs <= 0 {
+		o.Jobs = DefaultJobs
+	}
+	return &Follower{
+		FollowOptions: o,
+		dst:           dst,
+		peer:          Peer{peer},
+		grown:         make(chan struct{}, 1),
+		compare:       make(chan struct{}, 1),
+		cursor:        m4fhttp.CursorNow,
+	}
+}
+
+// Stats returns how the Follower stands.
+func (f *Follower) Stats() FollowStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.stats
+	s.Pending = len(f.pending)
+	for _, p := range f.pending {
+		s.Lag = max(s.Lag, f.Clock.Now().Sub(p.listed))
+	}
+	return s
+}
+
+// Reconcile asks for a comparison of the archives, now or as soon as the peer
+// is reached.
+func (f *Follower) Reconcile() { signal(f.compare) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run follows the peer until the context ends, and returns its error. It
+// connects again, with growing pauses, as often as the connection breaks.
+func (f *Follower) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.listen(ctx) })
+	g.Go(func() error { return f.work(ctx) })
+	if !f.LiveOnly {
+		g.Go(func() error { return f.reconcile(ctx) })
+	}
+	return g.Wait()
+}
+
+// sleep waits, and returns early with the context's error.
+func (f *Follower) sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.Clock.After(d):
+		return nil
+	}
+}
+
+// listen keeps a connection to the peer's list of changes.
+func (f *Follower) listen(ctx context.Context) error {
+	const first = 250 * time.Millisecond
+	pause := first
+	for {
+		heard := false
+		err := f.peer.Changes(ctx, f.cursor, func(ev *m4fhttp.ChangeEvent) error {
+			if !heard {
+				heard = true
+				if err := f.connected(ctx); err != nil {
+					return err
+				}
+			}
+			f.event(ev)
+			return nil
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if m4fhttp.StatusOf(err) == http.StatusGone {
+			f.cursor = m4fhttp.CursorNow
+			continue
+		}
+		f.disconnected(err)
+		if heard {
+			pause = first
+		}
+		if err := f.sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, f.MaxRetry)
+	}
+}
+
+// connected is called with the first line of a connection. From then on nothing that
+// comes to the peer is missed, and what came before is found by comparison.
+func (f *Follower) connected(ctx context.Context) error {
+	theirs, err := f.peer.Info(ctx)
+	if err != nil {
+		return err
+	}
+	own, err := Dir{f.dst}.Info(ctx)
+	if err != nil {
+		return err
+	}
+	gapsOnly := !sameCut(own, theirs)
+	if gapsOnly {
+		logCut(f.Log, f.peer, own, theirs)
+	}
+	f.mu.Lock()
+	f.gapsOnly = gapsOnly
+	f.stats.Connected, f.stats.Err = true, nil
+	f.mu.Unlock()
+	f.Log.Info("following a peer", "peer", f.peer.String())
+	f.Reconcile()
+	return nil
+}
+
+func (f *Follower) disconnected(err error) {
+	f.mu.Lock()
+	was, before := f.stats.Connected, f.stats.Err
+	f.stats.Connected, f.stats.Err = false, err
+	f.mu.Unlock()
+	if was || before == nil || before.Error() != err.Error() {
+		f.Log.Warn("peer is out of reach", "peer", f.peer.String(), "err", err)
+	}
+	if f.OnStatus != nil {
+		f.OnStatus(nil, err)
+	}
+}
+
+// event takes one line of the peer's changes.
+func (f *Follower) event(ev *m4fhttp.ChangeEvent) {
+	if ev.Cursor != "" {
+		f.cursor = ev.Cursor
+	}
+	f.mu.Lock()
+	f.stats.Heard = f.Clock.Now()
+	if ev.Status != nil {
+		f.stats.Status = ev.Status
+	}
+	f.mu.Unlock()
+	if ev.Record != nil {
+		f.push(*ev.Record)
+	}
+	if ev.Status != nil && f.OnStatus != nil {
+		f.OnStatus(ev.Status, nil)
+	}
+}
+
+// pendingRecord is a record that the peer has listed and that is looked at when it
+// is due.
+type pendingRecord struct {
+	archive.Record
+	listed, due time.Time
+	tries       int
+}
+
+// push puts a record among the pending ones.
+func (f *Follower) push(rec archive.Record) {
+	now := f.Clock.Now()
+	delay := time.Duration(0)
+	if f.Delay != nil {
+		delay = f.Delay(&rec)
+	}
+	f.mu.Lock()
+	if f.gapsOnly {
+		// The own segments end elsewhere: what looks like a gap now is filled
+		// by the next of them.
+		delay += 2*m4f.Duration(int64(rec.Duration)) + gapPatience
+	}
+	f.pushLocked(pendingRecord{Record: rec, listed: now, due: now.Add(delay)})
+	f.mu.Unlock()
+	signal(f.grown)
+}
+
+// gapPatience is how much later than usual a gap is taken for one where the peer
+// cuts its segments in another way.
+const gapPatience = 5 * time.Second
+
+func (f *Follower) pushLocked(p pendingRecord) {
+	if len(f.pending) >= maxPending {
+		f.lost = true
+		return
+	}
+	heap.Push(&f.pending, p)
+}
+
+// pop takes the records that are due, some at a time, and says when the next
+// is.
+func (f *Follower) pop() (due []pendingRecord, next time.Duration) {
+	now := f.Clock.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.pending) > 0 && len(due) < 256 {
+		if wait := f.pending[0].due.Sub(now); wait > 0 {
+			return due, wait
+		}
+		due = append(due, heap.Pop(&f.pending).(pendingRecord))
+	}
+	if len(f.pending) == 0 && f.lost {
+		f.lost = false
+		signal(f.compare)
+	}
+	return due, time.Hour
+}
+
+// work looks at records as they become due.
+func (f *Follower) work(ctx context.Context) (err error) {
+	sink := newSink(f.dst)
+	defer func() { err = errors.Join(err, sink.close()) }()
+	for {
+		due, next := f.pop()
+		if len(due) > 0 {
+			f.takeDue(ctx, sink, due)
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.grown:
+		case <-f.Clock.After(next):
+		}
+	}
+}
+
+// takeDue fetches what the view would take of some records. What fails for now
+// comes back later.
+func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord) {
+	slices.SortStableFunc(due, func(a, b pendingRecord) int { return cmp.Compare(a.UTC, b.UTC) })
+	type occurrence struct {
+		id  m4f.Identity
+		utc m4f.UTC
+	}
+	pending := map[occurrence]*pendingRecord{}
+	for i := range due {
+		pending[occurrence{due[i].ID, due[i].UTC}] = &due[i]
+	}
+	wants, err := f.wants(sink, due)
+	if err != nil {
+		f.writeFailed(err)
+		for i := range due {
+			f.again(&due[i])
+		}
+		return
+	}
+	fetch(ctx, f.peer, wants, f.Jobs, nil, func(got fetched) bool {
+		p := pending[occurrence{got.want.ID, got.want.UTC}]
+		switch {
+		case ctx.Err() != nil:
+			return false
+		case got.err == nil:
+			if err := sink.put(&got.want, got.seg); err != nil {
+				f.writeFailed(err)
+				f.again(p)
+			} else {
+				f.taken(&got.want)
+			}
+		case transient(got.err) || errors.Is(got.err, m4fhttp.ErrSilent) || m4fhttp.StatusOf(got.err) >= http.StatusInternalServerError:
+			f.again(p)
+		default:
+			f.Log.Warn("could not get a segment", "peer", f.peer.String(), "segment", got.want.ID, "start", m4fhttp.Time(got.want.UTC), "err", got.err)
+		}
+		return true
+	})
+}
+
+// wants asks what of the records the view would take.
+func (f *Follower) wants(sink *sink, due []pendingRecord) ([]archive.Want, error) {
+	info, err := f.dst.Info()
+	if err != nil {
+		return nil, err
+	}
+	sink.newest = info.Newest
+	recs := make([]archive.Record, 0, len(due))
+	for i := range due {
+		if !f.LiveOnly || due[i].End() > info.Newest {
+			recs = append(recs, due[i].Record)
+		}
+	}
+	f.mu.Lock()
+	gapsOnly := f.gapsOnly
+	f.mu.Unlock()
+	if gapsOnly {
+		if recs, err = inGaps(f.dst, recs); err != nil {
+			return nil, err
+		}
+	}
+	return f.dst.Wants(recs)
+}
+
+const (
+	// maxTries is how often a listed segment is tried for; after that it is
+	// left to reconciliation.
+	maxTries = 10
+	againIn  = time.Second
+)
+
+// again puts a record back for later.
+func (f *Follower) again(p *pendingRecord) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p.tries++; p.tries >= maxTries {
+		f.lost = true
+		return
+	}
+	p.due = f.Clock.Now().Add(againIn)
+	f.pushLocked(*p)
+}
+
+func (f *Follower) taken(w *archive.Want) {
+	f.mu.Lock()
+	if w.Local {
+		f.stats.Copied++
+	} else {
+		f.stats.Segments++
+		f.stats.Bytes += int64(w.Length)
+	}
+	f.mu.Unlock()
+	f.writeFailed(nil)
+	if f.OnTaken != nil {
+		f.OnTaken(w.Record)
+	}
+}
+
+// writeFailed notes that the archive does not take segments, or with nil that
+// it does; it logs the change.
+func (f *Follower) writeFailed(err error) {
+	f.mu.Lock()
+	before := f.stats.WriteErr
+	f.stats.WriteErr = err
+	f.mu.Unlock()
+	switch {
+	case err != nil && (before == nil || before.Error() != err.Error()):
+		f.Log.Error("replicated segments cannot be written", "peer", f.peer.String(), "err", err)
+	case err == nil && before != nil:
+		f.Log.Info("replicated segments are written again", "peer", f.peer.String())
+	}
+}
+
+// reconcile compares and fills, each time that it is asked to and from time to
+// time.
+func (f *Follower) reconcile(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.compare:
+		case <-f.Clock.After(f.ReconcileEvery):
+		}
+		f.mu.Lock()
+		connected := f.stats.Connected
+		f.mu.Unlock()
+		if !connected {
+			continue
+		}
+		err := f.reconcileOnce(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			f.Log.Warn("comparison with a peer broke off", "peer", f.peer.String(), "err", err)
+			if err := f.sleep(ctx, f.MaxRetry); err != nil {
+				return err
+			}
+			f.Reconcile()
+		}
+	}
+}
+
+func (f *Follower) reconcileOnce(ctx context.Context) error {
+	theirs, err := f.peer.Info(ctx)
+	if err != nil {
+		return err
+	}
+	f.setReconciling(true, 0)
+	defer f.setReconciling(false, 0)
+	before := Progress{}
+	result, err := Backfill(ctx, f.dst, f.peer, BackfillOptions{
+		Limit: f.Limit,
+		Jobs:  f.Jobs,
+		Order: Oldest,
+		Known: &f.known,
+		Log:   f.Log,
+		// What is at the live edge is treated as if it had been listed just now.
+		Defer: func(w *archive.Want) bool {
+			if w.UTC < theirs.Newest.Add(-liveEdge) {
+				return false
+			}
+			f.push(w.Record)
+			return true
+		},
+		Progress: func(p Progress) {
+			f.setReconciling(true, p.Left)
+			f.mu.Lock()
+			f.stats.Bytes += p.Bytes - before.Bytes
+			f.mu.Unlock()
+			before = p
+		},
+		OnTaken: f.OnTaken,
+	})
+	f.mu.Lock()
+	f.stats.Segments += int64(result.Segments)
+	f.stats.Copied += int64(result.Copied)
+	if err == nil {
+		f.stats.Reconciled, f.stats.Left = f.Clock.Now(), result.Left
+	}
+	f.mu.Unlock()
+	if result.Segments+result.Copied+result.Left > 0 {
+		f.Log.Info("archive filled from a peer", "peer", f.peer.String(),
+			"segments", result.Segments, "bytes", result.Bytes, "copied", result.Copied, "left", result.Left)
+	}
+	return err
+}
+
+// liveEdge is how far from the peer's newest segment reconciliation leaves a
+// segment to following.
+const liveEdge = 10 * m4f.Timescale
+
+func (f *Follower) setReconciling(on bool, backlog int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.Reconciling, f.stats.Backlog = on, backlog
+}
+
+// pendingHeap is a container/heap of records by the time at which they are due.
+type pendingHeap []pendingRecord
+
+func (h pendingHeap) Len() int           { return len(h) }
+func (h pendingHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h pendingHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *pendingHeap) Push(x any)        { *h = append(*h, x.(pendingRecord)) }
+func (h *pendingHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	old[len(old)-1] = pendingRecord{}
+	*h = old[:len(old)-1]
+	return x
+}
