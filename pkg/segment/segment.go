@@ -207,11 +207,11 @@ var (
 )
 
 // Diagnose says why input has given no segment so far, in words for an
-// operator; nil when it has given one.
+// operator; nil when it has given one, or one is being collected.
 func (s *Segmenter) Diagnose() error {
 	st := s.Stats()
 	switch {
-	case st.Segments > 0:
+	case st.Segments > 0 || s.cur != nil && s.cur.key || len(s.next) > 0 && s.next[0].key:
 		return nil
 	case st.Err != nil:
 		return st.Err
