@@ -67,7 +67,7 @@ func ReadFile(fsys FS, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: errTooLong}
+		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrTooLong}
 	}
 	return b, nil
 }

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errTooLong = errors.New("file is longer than it may be")
+// ErrTooLong is returned by ReadFile.
+var ErrTooLong = errors.New("file is longer than it may be")
 
 // OS is the operating system's file system.
 var OS FS = osFS{}

@@ -55,7 +55,7 @@ func writeWhole(fsys FS, name string, data []byte, perm fs.FileMode, own Owner) 
 	if err != nil {
 		return err
 	}
-	own.give(f)
+	own.Give(f)
 	_, err = f.Write(data)
 	if err == nil {
 		var st fs.FileInfo
@@ -94,9 +94,9 @@ func OwnerOf(fsys FS, name string) Owner {
 	return ownerOf(st)
 }
 
-// give hands a new file to the owner. Only root may, and only root needs to;
+// Give hands a new file to the owner. Only root may, and only root needs to;
 // the attempt failing changes nothing for whoever may read the directory.
-func (o Owner) give(f File) {
+func (o Owner) Give(f File) {
 	if o.set && os.Geteuid() == 0 {
 		f.Chown(o.UID, o.GID)
 	}
@@ -106,7 +106,7 @@ func (o Owner) give(f File) {
 func OpenNew(fsys FS, name string, flag int, perm fs.FileMode, own Owner) (File, error) {
 	f, err := fsys.OpenFile(name, flag|os.O_CREATE|os.O_EXCL, perm)
 	if err == nil {
-		own.give(f)
+		own.Give(f)
 	}
 	return f, err
 }

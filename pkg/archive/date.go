@@ -1,0 +1,70 @@
+package archive
+
+import (
+	"slices"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+// agree is how far, in ticks, a date and the archive's own timeline may be
+// apart for the archive's to be taken over.
+const agree = m4f.Timescale
+
+// DateOf returns the UTC that the archive's own timeline gives to a media time:
+// the offset of the segment recorded last before near (and within half of the
+// 33-bit wrap of it) carries over, if what it gives agrees with near to within
+// a second. ok is false where the archive has no such timeline.
+func (s *Stream) DateOf(media int64, near m4f.UTC) (utc m4f.UTC, ok bool, err error) {
+	hours, err := s.hours(near.Add(-m4f.Wrap/2), near.Add(agree))
+	if err != nil {
+		return 0, false, err
+	}
+	for _, h := range slices.Backward(hours) {
+		els, err := s.viewOf(h)
+		if err != nil {
+			return 0, false, err
+		}
+		for i := range slices.Backward(els) {
+			e := &els[i]
+			if e.UTC > near.Add(agree) {
+				continue
+			}
+			utc := e.UTC.Add(m4f.Diff33(media, e.MediaTime))
+			return utc, -agree <= utc-near && utc-near <= agree, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// Redater dates a run of segments by the timeline of the archive that they go
+// to, so that a recorder that was restarted goes on without a gap or overlap in
+// UTC. Only headers change, never identities.
+type Redater struct {
+	s     *Stream
+	began bool
+	last  m4f.Header // as it came
+	shift int64      // ticks added to what comes
+}
+
+// NewRedater returns a Redater for one run of segments.
+func (s *Stream) NewRedater() *Redater { return &Redater{s: s} }
+
+// Apply sets the UTC of the next segment of the run. Where a timeline begins it
+// looks whether the archive has it already; from there on the run's own steps
+// are kept.
+func (r *Redater) Apply(h *m4f.Header) error {
+	came := *h
+	if !r.began || !sameTimeline(h.UTC, m4f.Diff33(h.MediaTime, r.last.MediaTime), r.last.UTC) {
+		utc, ok, err := r.s.DateOf(h.MediaTime, h.UTC)
+		if err != nil {
+			return err
+		}
+		r.shift = 0
+		if ok {
+			r.shift = int64(utc - h.UTC)
+		}
+	}
+	r.began, r.last = true, came
+	h.UTC = h.UTC.Add(r.shift)
+	return nil
+}

@@ -1,0 +1,461 @@
+package archive
+
+import (
+	"container/list"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash/fnv"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+// recheck is how long what was read of an hour is believed without looking at
+// its directory again. Segments added by anyone are seen at once, through
+// changes; this is for files that appear or vanish without being announced,
+// such as hours copied in from a backup.
+const recheck = 30 * time.Second
+
+// version says what state of an hour something was computed from. 0 is an hour
+// without a file, or before the horizon.
+type version uint64
+
+// hourCache is what a Stream remembers of its hours. It remembers a few words
+// for each hour that was asked for; records and views are in a cache shared by
+// all streams and bounded in bytes.
+type hourCache struct {
+	s *Stream
+
+	mu     sync.Mutex
+	seen   int64 // changes are known up to this offset of the file
+	seenID uint64
+	first  hour // of the horizon, as of the last look
+	list   []hour
+	listed time.Time
+	state  map[hour]*hourState
+}
+
+type hourState struct {
+	version version
+	checked time.Time
+	dirty   bool // announced as changed since it was checked
+
+	sum        Hour
+	sumOf      [3]version // what sum was computed from
+	haveSum    bool
+	lastExtent map[extentName]*loadedExtent // of an hour that grows
+}
+
+type loadedExtent struct {
+	sig uint64
+	x   *extent
+}
+
+func (c *hourCache) init(s *Stream) {
+	c.s = s
+	c.state = make(map[hour]*hourState)
+}
+
+// refresh takes note of what changes announces. Callers hold mu.
+func (c *hourCache) refresh() error {
+	r, err := c.s.openChanges()
+	if isNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if r.lineage != c.seenID || c.seen > r.size || c.seen < r.base {
+		// Another file, or the first look: every hour is read afresh anyway.
+		for _, st := range c.state {
+			st.dirty = true
+		}
+		c.listed = time.Time{}
+		c.seenID, c.seen = r.lineage, r.size
+		return nil
+	}
+	off := c.seen
+	for {
+		ch, next, ok, err := r.next(off)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			c.seen = next
+			return nil
+		}
+		off = next
+		st := c.state[ch.hour]
+		if st != nil {
+			st.dirty = true
+		}
+		if i, found := slices.BinarySearch(c.list, ch.hour); !found {
+			c.list = slices.Insert(c.list, i, ch.hour)
+		}
+	}
+}
+
+// hours returns the hours that exist at or after the horizon and that a
+// segment in [from, to) may begin in. to 0 is the end of the archive.
+func (s *Stream) hours(from, to m4f.UTC) ([]hour, error) {
+	m, err := s.marker()
+	if err != nil {
+		return nil, err
+	}
+	c := &s.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.first = hourOf(m.horizon())
+	if err := c.refresh(); err != nil {
+		return nil, err
+	}
+	if now := s.clock.Now(); c.listed.IsZero() || now.Sub(c.listed) > recheck || now.Before(c.listed) {
+		if c.list, err = listHours(s.fs, s.dir); err != nil {
+			return nil, err
+		}
+		c.listed = now
+		for h := range c.state {
+			if _, found := slices.BinarySearch(c.list, h); !found {
+				delete(c.state, h)
+			}
+		}
+	}
+	lo, _ := slices.BinarySearch(c.list, max(hourOf(from)-1, c.first))
+	hi := len(c.list)
+	if to != 0 {
+		hi, _ = slices.BinarySearch(c.list, hourOf(to-1)+1)
+	}
+	return slices.Clone(c.list[lo:max(lo, hi)]), nil
+}
+
+// versionOf returns the version that an hour has now. Callers hold mu.
+func (c *hourCache) versionOf(h hour) (version, error) {
+	if h < c.first {
+		return 0, nil
+	}
+	now := c.s.clock.Now()
+	st := c.state[h]
+	if st == nil {
+		st = &hourState{dirty: true}
+		c.state[h] = st
+	}
+	if !st.dirty && now.Sub(st.checked) < recheck && !now.Before(st.checked) {
+		return st.version, nil
+	}
+	files, err := c.s.hourFiles(h)
+	if err != nil {
+		return 0, err
+	}
+	st.dirty, st.checked, st.version = false, now, 0
+	if len(files) > 0 {
+		sum := fnv.New64a()
+		for _, f := range files {
+			var b [8]byte
+			binary.BigEndian.PutUint64(b[:], f.sig)
+			sum.Write(b[:])
+		}
+		st.version = version(sum.Sum64() | 1)
+	}
+	return st.version, nil
+}
+
+// extentFile is an extent in an hour's directory.
+type extentFile struct {
+	name extentName
+	sig  uint64 // of its files' names, sizes and times
+}
+
+// hourFiles looks at the files of an hour.
+func (s *Stream) hourFiles(h hour) ([]extentFile, error) {
+	entries, err := readDir(s.fs, s.hourDir(h))
+	if err != nil {
+		return nil, err
+	}
+	byBase := make(map[string][]fs.DirEntry)
+	for _, e := range entries {
+		if i := strings.LastIndexByte(e.Name(), '.'); i > 0 {
+			byBase[e.Name()[:i]] = append(byBase[e.Name()[:i]], e)
+		}
+	}
+	var out []extentFile
+	for _, e := range entries {
+		base, isMedia := strings.CutSuffix(e.Name(), mediaExt)
+		name, ok := parseExtentName(base)
+		if !isMedia || !ok {
+			continue
+		}
+		sum := fnv.New64a()
+		for _, e := range byBase[base] {
+			info, err := e.Info()
+			if err != nil {
+				continue // removed meanwhile
+			}
+			sum.Write([]byte(e.Name()))
+			var b [16]byte
+			binary.BigEndian.PutUint64(b[:], uint64(info.Size()))
+			binary.BigEndian.PutUint64(b[8:], uint64(info.ModTime().UnixNano()))
+			sum.Write(b[:])
+		}
+		out = append(out, extentFile{name, sum.Sum64()})
+	}
+	slices.SortFunc(out, func(a, b extentFile) int {
+		return int(a.name.ms)*65536 + int(a.name.n) - int(b.name.ms)*65536 - int(b.name.n)
+	})
+	return out, nil
+}
+
+// recordsOf returns what the extents of an hour hold. The result is shared.
+// Callers hold mu.
+func (c *hourCache) recordsOf(h hour, v version) ([]stored, error) {
+	if v == 0 {
+		return nil, nil
+	}
+	key := cacheKey{c, h, kindRecords}
+	if r, ok := shared.get(key, cacheVersion{v}); ok {
+		return r.([]stored), nil
+	}
+	files, err := c.s.hourFiles(h)
+	if err != nil {
+		return nil, err
+	}
+	st := c.state[h]
+	kept := make(map[extentName]*loadedExtent)
+	var out []stored
+	for _, f := range files {
+		l := st.lastExtent[f.name]
+		if l == nil || l.sig != f.sig {
+			x, err := c.s.loadExtent(h, f.name)
+			if err != nil {
+				return nil, err
+			}
+			l = &loadedExtent{f.sig, x}
+		}
+		kept[f.name] = l
+		for i := range l.x.records {
+			r := &l.x.records[i]
+			out = append(out, stored{Record: r.Record, at: location{h, f.name, r.number, l.x.initLen, r.offset}})
+		}
+	}
+	c.keepExtents(h, kept)
+	shared.put(key, cacheVersion{v}, out, len(out)*160+64)
+	return out, nil
+}
+
+// keepExtents remembers the parsed extents of the newest hour alone: it is the
+// one that grows, and only the extent that grew is read again.
+func (c *hourCache) keepExtents(h hour, kept map[extentName]*loadedExtent) {
+	if n := len(c.list); n > 0 && h >= c.list[n-1] {
+		for _, st := range c.state {
+			st.lastExtent = nil
+		}
+		c.state[h].lastExtent = kept
+	}
+}
+
+// viewOf returns the elements of the view that begin in an hour. They depend
+// on that hour and its neighbours. The result is shared and not to be modified.
+func (s *Stream) viewOf(h hour) ([]Element, error) {
+	c := &s.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	els, _, err := c.view(h)
+	return els, err
+}
+
+func (c *hourCache) view(h hour) ([]Element, cacheVersion, error) {
+	vs, err := c.versions(h)
+	if err != nil || vs[1] == 0 { // nothing there
+		return nil, vs, err
+	}
+	key := cacheKey{c, h, kindView}
+	if v, ok := shared.get(key, vs); ok {
+		return v.([]Element), vs, nil
+	}
+	all, err := c.around(h, vs)
+	if err != nil {
+		return nil, vs, err
+	}
+	els := inHour(view(all), h)
+	shared.put(key, vs, els, len(els)*224+64)
+	return els, vs, nil
+}
+
+// versions returns those of the hour before, the hour, and the one after.
+func (c *hourCache) versions(h hour) (vs cacheVersion, err error) {
+	for i := range vs {
+		if vs[i], err = c.versionOf(h - 1 + hour(i)); err != nil {
+			return vs, err
+		}
+	}
+	return vs, nil
+}
+
+// around returns the records of an hour and its neighbours.
+func (c *hourCache) around(h hour, vs cacheVersion) ([]stored, error) {
+	var all []stored
+	for i, v := range vs {
+		recs, err := c.recordsOf(h-1+hour(i), v)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, recs...)
+	}
+	return all, nil
+}
+
+func inHour(els []Element, h hour) []Element {
+	out := make([]Element, 0, len(els)/2)
+	for _, e := range els {
+		if hourOf(e.UTC) == h {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Hour sums up the elements of the view that begin in a UTC hour.
+type Hour struct {
+	Start    m4f.UTC
+	Segments int
+	Bytes    int64 // of moof and mdat
+	Damaged  int   // segments
+	Partial  int   // segments
+	// Digest is SHA-256 over the elements in playing order: the identity and a
+	// byte that is 1 if damaged, plus 2 if partial. Equal digests are equal
+	// hours.
+	Digest [sha256.Size]byte
+}
+
+// Hours sums up each hour that holds segments and touches [from, to); to 0 is
+// the end of the archive.
+func (s *Stream) Hours(from, to m4f.UTC) ([]Hour, error) {
+	hours, err := s.hours(from, to)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Hour, 0, len(hours))
+	for _, h := range hours {
+		if h < hourOf(from) {
+			continue
+		}
+		sum, err := s.cache.summary(h)
+		if err != nil {
+			return nil, err
+		}
+		if sum.Segments > 0 {
+			out = append(out, sum)
+		}
+	}
+	return out, nil
+}
+
+func (c *hourCache) summary(h hour) (Hour, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	vs, err := c.versions(h)
+	if err != nil {
+		return Hour{}, err
+	}
+	st := c.state[h]
+	if st.haveSum && st.sumOf == vs {
+		return st.sum, nil
+	}
+	els, vs, err := c.view(h)
+	if err != nil {
+		return Hour{}, err
+	}
+	st.sum, st.sumOf, st.haveSum = summarize(h, els), vs, true
+	return st.sum, nil
+}
+
+func summarize(h hour, els []Element) Hour {
+	out := Hour{Start: h.start(), Segments: len(els)}
+	sum := sha256.New()
+	for i := range els {
+		e := &els[i]
+		var flags byte
+		if e.Damaged() {
+			flags |= 1
+			out.Damaged++
+		}
+		if e.Partial() {
+			flags |= 2
+			out.Partial++
+		}
+		out.Bytes += int64(e.Length)
+		sum.Write(e.ID[:])
+		sum.Write([]byte{flags})
+	}
+	sum.Sum(out.Digest[:0])
+	return out
+}
+
+// cacheBytes bounds what all streams of the process remember of their records.
+const cacheBytes = 32 << 20
+
+var shared = &lru{limit: cacheBytes, at: make(map[cacheKey]*list.Element)}
+
+const (
+	kindRecords = iota
+	kindView
+)
+
+type cacheKey struct {
+	c    *hourCache
+	hour hour
+	kind uint8
+}
+
+type cacheVersion = [3]version
+
+// lru is a cache of hours, bounded in bytes, the least recently used going
+// first. A value is good for the version it was put with.
+type lru struct {
+	mu    sync.Mutex
+	limit int
+	bytes int
+	order list.List
+	at    map[cacheKey]*list.Element
+}
+
+type lruEntry struct {
+	key     cacheKey
+	version cacheVersion
+	value   any
+	bytes   int
+}
+
+func (l *lru) get(key cacheKey, v cacheVersion) (any, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	el := l.at[key]
+	if el == nil || el.Value.(*lruEntry).version != v {
+		return nil, false
+	}
+	l.order.MoveToFront(el)
+	return el.Value.(*lruEntry).value, true
+}
+
+func (l *lru) put(key cacheKey, v cacheVersion, value any, bytes int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if el := l.at[key]; el != nil {
+		l.remove(el)
+	}
+	l.at[key] = l.order.PushFront(&lruEntry{key, v, value, bytes})
+	l.bytes += bytes
+	for l.bytes > l.limit && l.order.Len() > 1 {
+		l.remove(l.order.Back())
+	}
+}
+
+func (l *lru) remove(el *list.Element) {
+	e := l.order.Remove(el).(*lruEntry)
+	delete(l.at, e.key)
+	l.bytes -= e.bytes
+}

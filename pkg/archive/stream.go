@@ -1,0 +1,414 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/fsx"
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+// Options are what a stream is opened or made with. The zero value will do.
+type Options struct {
+	TargetDuration int64       // of a new stream, D in ticks; 0: taken from the first live segment
+	Clock          clock.Clock // nil: the system's
+	FS             fsx.FS      // nil: the operating system's
+}
+
+// CreateOptions is another name of Options.
+type CreateOptions = Options
+
+// Stream is the archive of one stream. It is safe for concurrent use, also by
+// other processes on the same directory, holds no descriptor and needs no
+// closing.
+type Stream struct {
+	dir   string
+	fs    fsx.FS
+	clock clock.Clock
+	owner fsx.Owner
+
+	markMu   sync.Mutex // guards what follows; held during writes of stream.json
+	mark     *marker
+	markStat os.FileInfo
+
+	cache hourCache
+	inits initCache
+}
+
+// Create opens the stream in dir and makes it where there is nothing yet:
+// missing directories too, each owned as the one above it. Name is the stream's
+// name, with slashes where it has parts; "" takes the directory's. It refuses a
+// directory that holds something else (*NotStreamError), one below or above
+// another stream (*NestedError), another format version (*VersionError), another
+// target duration (*TargetDurationError) and what cannot be written
+// (*WriteError).
+func Create(dir, name string, opt Options) (*Stream, error) {
+	fsys := opt.fs()
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		name = filepath.Base(dir)
+	}
+	if err := ValidName(name); err != nil {
+		return nil, err
+	}
+	_, err = readMarker(fsys, dir)
+	if isNotExist(err) {
+		m := &marker{Format: formatVersion, Name: name, Timescale: m4f.Timescale, Created: opt.clock().Now().UTC().Truncate(time.Millisecond)}
+		if opt.TargetDuration > 0 {
+			m.TargetDuration, m.Rules = opt.TargetDuration, m4f.RulesVersion
+		}
+		err = makeMarker(fsys, dir, m)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := OpenWith(dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	if opt.TargetDuration > 0 {
+		if err := s.adopt(opt.TargetDuration, m4f.RulesVersion); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Open opens the stream in dir for reading, and for writing where the
+// directory allows it.
+func Open(dir string) (*Stream, error) { return OpenWith(dir, Options{}) }
+
+// OpenWith is Open with options.
+func OpenWith(dir string, opt Options) (*Stream, error) {
+	fsys := opt.fs()
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stream{dir: dir, fs: fsys, clock: opt.clock(), owner: fsx.OwnerOf(fsys, dir)}
+	s.cache.init(s)
+	if _, err := s.marker(); err != nil {
+		return nil, s.explainMissing(err)
+	}
+	return s, nil
+}
+
+// explainMissing says what is in a directory that has no marker.
+func (s *Stream) explainMissing(err error) error {
+	if !isNotExist(err) {
+		return err
+	}
+	st, serr := s.fs.Stat(s.dir)
+	switch {
+	case isNotExist(serr):
+		return &NotStreamError{Dir: s.dir, Reason: "there is no such directory", Err: fs.ErrNotExist}
+	case serr != nil:
+		return serr
+	case !st.IsDir():
+		return &NotStreamError{Dir: s.dir, Reason: "it is a file; name the directory of a stream", Err: err}
+	}
+	if found, _ := find(s.fs, s.dir, "", 8); len(found) > 0 {
+		return &NotStreamError{Dir: s.dir, Reason: fmt.Sprintf("it holds streams: %s; name one of them", names(found)), Err: err}
+	}
+	return &NotStreamError{Dir: s.dir, Reason: "it has no " + markerName, Err: err}
+}
+
+func names(found []Found) string {
+	var l []string
+	for _, f := range found {
+		l = append(l, f.Name)
+	}
+	return strings.Join(l, ", ")
+}
+
+func (o Options) fs() fsx.FS {
+	if o.FS == nil {
+		return fsx.OS
+	}
+	return o.FS
+}
+
+func (o Options) clock() clock.Clock {
+	if o.Clock == nil {
+		return clock.System
+	}
+	return o.Clock
+}
+
+// Dir is the stream's directory, an absolute path.
+func (s *Stream) Dir() string { return s.dir }
+
+// Name is the stream's name: that which it was made with, or its directory's
+// after a move.
+func (s *Stream) Name() string {
+	m, err := s.marker()
+	if err != nil {
+		return filepath.Base(s.dir)
+	}
+	return nameOf(s.dir, m.Name)
+}
+
+// marker returns what stream.json says now; another process may have changed
+// it. The result is shared and not to be modified.
+func (s *Stream) marker() (*marker, error) {
+	s.markMu.Lock()
+	defer s.markMu.Unlock()
+	return s.markerLocked()
+}
+
+func (s *Stream) markerLocked() (*marker, error) {
+	st, err := statMarker(s.fs, s.dir)
+	if err != nil {
+		return nil, err
+	}
+	if s.mark != nil && os.SameFile(st, s.markStat) && st.ModTime().Equal(s.markStat.ModTime()) && st.Size() == s.markStat.Size() {
+		return s.mark, nil
+	}
+	m, err := readMarker(s.fs, s.dir)
+	if err != nil {
+		return nil, err
+	}
+	s.mark, s.markStat = m, st
+	return m, nil
+}
+
+// changeMarker publishes stream.json with what fn changes in it. Where fn
+// returns false nothing is written.
+func (s *Stream) changeMarker(fn func(m *marker) bool) error {
+	s.markMu.Lock()
+	defer s.markMu.Unlock()
+	old, err := s.markerLocked()
+	if err != nil {
+		return err
+	}
+	m := *old
+	if !fn(&m) {
+		return nil
+	}
+	b, err := m.encode()
+	if err != nil {
+		return err
+	}
+	if err := fsx.Publish(s.fs, filepath.Join(s.dir, markerName), b, filePerm, s.owner); err != nil {
+		return placeError(s.dir, err)
+	}
+	s.mark = nil
+	_, err = s.markerLocked()
+	return err
+}
+
+// adopt gives a stream that has none a target duration, and refuses another
+// than it has.
+func (s *Stream) adopt(d int64, rules int) error {
+	m, err := s.marker()
+	if err != nil {
+		return err
+	}
+	if m.TargetDuration == 0 {
+		err = s.changeMarker(func(m *marker) bool {
+			if m.TargetDuration != 0 {
+				return false
+			}
+			m.TargetDuration, m.Rules = d, rules
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		if m, err = s.marker(); err != nil {
+			return err
+		}
+	}
+	if m.TargetDuration != d || m.Rules != rules {
+		return &TargetDurationError{Dir: s.dir, Stream: m4f.Duration(m.TargetDuration), Segment: m4f.Duration(d), RulesHere: m.Rules, RulesSeg: rules}
+	}
+	return nil
+}
+
+// Info is what a stream says of itself.
+type Info struct {
+	Name           string
+	TargetDuration int64   // D in ticks; 0: no live segment yet
+	Rules          int     // version of the segmentation rules; 0: no live segment yet
+	Horizon        m4f.UTC // nothing before it is kept or wanted; 0: never pruned
+	Oldest, Newest m4f.UTC // start of the first and end of the last element of the view; 0: empty
+	Created        time.Time
+}
+
+// Info reads the marker and both ends of the archive.
+func (s *Stream) Info() (Info, error) {
+	m, err := s.marker()
+	if err != nil {
+		return Info{}, err
+	}
+	info := Info{Name: nameOf(s.dir, m.Name), TargetDuration: m.TargetDuration, Rules: m.Rules, Horizon: m.horizon(), Created: m.Created}
+	hours, err := s.hours(0, 0)
+	if err != nil {
+		return info, err
+	}
+	for _, h := range hours {
+		els, err := s.viewOf(h)
+		if err != nil {
+			return info, err
+		}
+		if len(els) > 0 {
+			info.Oldest = els[0].UTC.Add(els[0].Parts[0].From)
+			break
+		}
+	}
+	for _, h := range slices.Backward(hours) {
+		els, err := s.viewOf(h)
+		if err != nil {
+			return info, err
+		}
+		for i := range els {
+			info.Newest = max(info.Newest, els[i].UTC.Add(els[i].Parts[len(els[i].Parts)-1].To))
+		}
+		if len(els) > 0 {
+			break
+		}
+	}
+	return info, nil
+}
+
+// Horizon is the point before which the archive has been pruned: nothing
+// before it is shown, added or wanted. 0: never pruned.
+func (s *Stream) Horizon() (m4f.UTC, error) {
+	m, err := s.marker()
+	if err != nil {
+		return 0, err
+	}
+	return m.horizon(), nil
+}
+
+// SetHorizon moves the horizon to the start of the hour of h, back too: an
+// explicit wish to fill older hours again. 0 takes it away.
+func (s *Stream) SetHorizon(h m4f.UTC) error {
+	if h != 0 {
+		h = hourOf(h).start()
+	}
+	return s.changeMarker(func(m *marker) bool {
+		if m.horizon() == h {
+			return false
+		}
+		m.setHorizon(h)
+		return true
+	})
+}
+
+// Found is a stream below a root.
+type Found struct {
+	Name string // path below the root, with slashes
+	Dir  string
+}
+
+// Find returns the streams below root, sorted by name. Root itself may be one;
+// its name is then its directory's.
+func Find(root string) ([]Found, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	st, err := os.Stat(root)
+	if err != nil {
+		return nil, err
+	}
+	if !st.IsDir() {
+		return nil, &NotStreamError{Dir: root, Reason: "it is a file; name a directory of streams"}
+	}
+	if _, err := statMarker(fsx.OS, root); err == nil {
+		return []Found{{filepath.Base(root), root}}, nil
+	}
+	return find(fsx.OS, root, "", 0)
+}
+
+// maxNameDepth is how many parts the name of a stream can have.
+const maxNameDepth = 8
+
+// find looks for streams in the directories below dir, at most limit (0: all).
+// Symbolic links are followed to directories one level deep only, by ReadDir's
+// own rules: an entry that is a link is looked at, not walked through.
+func find(fsys fsx.FS, dir, name string, limit int) ([]Found, error) {
+	if strings.Count(name, "/") >= maxNameDepth {
+		return nil, nil
+	}
+	entries, err := readDir(fsys, dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) && name != "" {
+			return nil, nil // lost+found
+		}
+		return nil, err
+	}
+	var out []Found
+	for _, e := range entries {
+		sub, path := e.Name(), filepath.Join(dir, e.Name())
+		link := e.Type()&fs.ModeSymlink != 0
+		if !e.IsDir() && !link || ValidName(sub) != nil {
+			continue
+		}
+		if name != "" {
+			sub = name + "/" + sub
+		}
+		if _, err := statMarker(fsys, path); err == nil {
+			out = append(out, Found{sub, path})
+		} else if !link {
+			below, err := find(fsys, path, sub, limit)
+			if err != nil {
+				return out, err
+			}
+			out = append(out, below...)
+		}
+		if limit > 0 && len(out) >= limit {
+			return out[:limit], nil
+		}
+	}
+	slices.SortFunc(out, func(a, b Found) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// ValidName refuses what cannot name a stream below a root: *NameError.
+func ValidName(name string) error {
+	bad := func(reason string) error {
+		if len(name) > 80 {
+			name = strings.ToValidUTF8(name[:80], "") + "…"
+		}
+		return &NameError{Name: name, Reason: reason}
+	}
+	switch {
+	case name == "":
+		return bad("it is empty")
+	case len(name) > 255:
+		return bad("it is longer than 255 bytes")
+	case strings.HasPrefix(name, "/"):
+		return bad("it begins with a slash; names are relative to the storage")
+	case strings.Count(name, "/") >= maxNameDepth:
+		return bad(fmt.Sprintf("it has more than %d parts", maxNameDepth))
+	}
+	for _, r := range name {
+		if r < 0x20 || r == 0x7f || r == '\\' || r == 0xFFFD {
+			return bad("it has a control character, a backslash or is not UTF-8")
+		}
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		switch {
+		case part == "":
+			return bad("it has an empty part; take out the double or last slash")
+		case part[0] == '.':
+			return bad("a part of it begins with a dot")
+		case part == "m4f" && part != name:
+			return bad(`"m4f" is a part of the addresses of the protocol`)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package archive
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	// rescan is how often a follower looks even if nothing was reported, and
+	// pollInterval how often where nothing can be.
+	rescan       = time.Second
+	pollInterval = 50 * time.Millisecond
+)
+
+// watcher reports writes to files, by any process. All watches of the process
+// share one inotify instance, of which the system allows few, and one
+// goroutine that lives as long as there is a watch.
+type watcher struct {
+	mu    sync.Mutex
+	fs    *fsnotify.Watcher // nil: none works; watches poll
+	done  chan struct{}     // closed when the goroutine has ended
+	files map[string]*watchedFile
+}
+
+type watchedFile struct {
+	users   int
+	native  bool          // reported by the system
+	changed chan struct{} // closed and replaced at each change
+}
+
+var files = &watcher{files: make(map[string]*watchedFile)}
+
+// watch is one user's watch of a file.
+type watch struct {
+	w    *watcher
+	path string
+}
+
+// watchFile watches a file, which need not exist yet. It never fails: where the
+// system reports nothing the watch looks by itself.
+func watchFile(path string) *watch { return files.watch(path) }
+
+func (w *watcher) watch(path string) *watch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.files[path]
+	if f == nil {
+		f = &watchedFile{changed: make(chan struct{})}
+		w.files[path] = f
+		w.start()
+	}
+	f.users++
+	if !f.native && w.fs != nil {
+		f.native = w.fs.Add(path) == nil
+	}
+	return &watch{w: w, path: path}
+}
+
+// start starts the goroutine with the first watch.
+func (w *watcher) start() {
+	if w.fs != nil {
+		return
+	}
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		return
+	}
+	w.fs, w.done = fs, make(chan struct{})
+	go w.run(fs, w.done)
+}
+
+func (w *watcher) run(fs *fsnotify.Watcher, done chan struct{}) {
+	defer close(done)
+	for {
+		select {
+		case ev, ok := <-fs.Events:
+			if !ok {
+				return
+			}
+			w.notify(filepath.Clean(ev.Name), ev.Op)
+		case _, ok := <-fs.Errors: // an overflowed queue: look at everything
+			if !ok {
+				return
+			}
+			w.notify("", 0)
+		}
+	}
+}
+
+func (w *watcher) notify(path string, op fsnotify.Op) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p, f := range w.files {
+		if path != "" && p != path {
+			continue
+		}
+		if op.Has(fsnotify.Remove) || op.Has(fsnotify.Rename) {
+			f.native = false // look by ourselves until it can be watched again
+		}
+		close(f.changed)
+		f.changed = make(chan struct{})
+	}
+}
+
+// next returns a channel that is closed at the next change. Take it before
+// looking at the file.
+func (x *watch) next() <-chan struct{} {
+	x.w.mu.Lock()
+	defer x.w.mu.Unlock()
+	return x.w.files[x.path].changed
+}
+
+// wait returns when the channel is closed, when it is time to look again
+// anyway, or with ctx's error.
+func (x *watch) wait(ctx context.Context, changed <-chan struct{}) error {
+	t := time.NewTimer(x.interval())
+	defer t.Stop()
+	select {
+	case <-changed:
+	case <-t.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (x *watch) interval() time.Duration {
+	x.w.mu.Lock()
+	defer x.w.mu.Unlock()
+	f := x.w.files[x.path]
+	if !f.native && x.w.fs != nil {
+		f.native = x.w.fs.Add(x.path) == nil
+		return pollInterval // it may have changed before the watch began
+	}
+	if !f.native {
+		return pollInterval
+	}
+	return rescan
+}
+
+// close ends the watch, and the goroutine with the last one.
+func (x *watch) close() {
+	x.w.mu.Lock()
+	f := x.w.files[x.path]
+	f.users--
+	if f.users > 0 {
+		x.w.mu.Unlock()
+		return
+	}
+	delete(x.w.files, x.path)
+	if x.w.fs == nil || len(x.w.files) > 0 {
+		if f.native {
+			x.w.fs.Remove(x.path)
+		}
+		x.w.mu.Unlock()
+		return
+	}
+	fs, done := x.w.fs, x.w.done
+	x.w.fs, x.w.done = nil, nil
+	x.w.mu.Unlock()
+	fs.Close()
+	<-done
+}
