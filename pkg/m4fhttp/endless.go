@@ -202,11 +202,11 @@ func (l *live) ahead(h *m4f.Header) bool {
 // send sends the segments of the view that lie behind what has been sent.
 func (l *live) send() error {
 	from := max(l.end.Add(-overlap), 1)
-	return l.a.Each(from, 0, func(e archive.Element) error {
+	return l.a.Each(from, 0, func(e *archive.Element) error {
 		if !l.ahead(&e.Header) {
 			return nil
 		}
-		if err := l.write(&e); err != nil {
+		if err := l.write(e); err != nil {
 			return err
 		}
 		l.start, l.end = e.UTC, e.End()
@@ -234,7 +234,6 @@ func (l *live) write(e *archive.Element) error {
 	if _, err := out.Write(e.AppendBox(head)); err != nil {
 		return err
 	}
-	media := io.NewSectionReader(m.File, m.Offset, int64(e.Length))
-	_, err = io.CopyBuffer(struct{ io.Writer }{out}, media, make([]byte, 256<<10))
+	_, err = io.CopyBuffer(struct{ io.Writer }{out}, m.Section(), make([]byte, 256<<10))
 	return err
 }

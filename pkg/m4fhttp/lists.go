@@ -116,11 +116,11 @@ func (h *Handler) serveSegments(q *request) error {
 		return err
 	}
 	var l *lineWriter
-	err = q.stream.Archive().Each(from, to, func(e archive.Element) error {
+	err = q.stream.Archive().Each(from, to, func(e *archive.Element) error {
 		if l == nil {
 			l = newLineWriter(q, false)
 		}
-		return l.line(ElementOf(&e))
+		return l.line(ElementOf(e))
 	})
 	switch {
 	case err != nil && l == nil:

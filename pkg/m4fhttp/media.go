@@ -72,18 +72,18 @@ func (h *Handler) serveSpan(q *request) error {
 	body := &mediaBody{archive: a}
 	defer body.close()
 	var last m4f.Identity
-	err = a.Each(from, to, func(e archive.Element) error {
+	err = a.Each(from, to, func(e *archive.Element) error {
 		if e.Init == last {
-			body.add(&e, nil)
+			body.add(e, nil)
 			return nil
 		}
-		m, err := a.OpenElement(&e)
+		m, err := a.OpenElement(e)
 		if err != nil {
 			return err
 		}
 		defer m.Close()
 		last = e.Init
-		body.add(&e, m.Init)
+		body.add(e, m.Init)
 		return nil
 	})
 	if err != nil {

@@ -61,7 +61,7 @@ func (r *Root) at(dir string) (*archive.Stream, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.open[dir]; s != nil {
-		if _, err := s.Info(); err == nil {
+		if _, err := s.Horizon(); err == nil {
 			return s, nil
 		}
 		delete(r.open, dir)

@@ -102,7 +102,7 @@ func RecordOf(r *archive.Record) Record {
 // ElementOf is the form in which an element of a view travels.
 func ElementOf(e *archive.Element) Record {
 	w := RecordOf(&e.Record)
-	if len(e.Parts) != 1 || e.Parts[0] != (archive.Part{From: 0, To: int64(e.Duration)}) {
+	if !e.Whole() {
 		for _, p := range e.Parts {
 			w.Parts = append(w.Parts, [2]int64{p.From, p.To})
 		}

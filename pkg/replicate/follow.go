@@ -413,14 +413,16 @@ const (
 	againIn  = time.Second
 )
 
-// again puts a record back for later.
+// again puts a record back for later; one that is not known is left to
+// reconciliation.
 func (f *Follower) again(p *pendingRecord) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if p.tries++; p.tries >= maxTries {
+	if p == nil || p.tries+1 >= maxTries {
 		f.lost = true
 		return
 	}
+	p.tries++
 	p.due = f.Clock.Now().Add(againIn)
 	f.pushLocked(*p)
 }

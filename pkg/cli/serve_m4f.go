@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+)
+
+type serveM4FOptions struct {
+	listen  string
+	keyFile string
+	tlsCert string
+	tlsKey  string
+}
+
+// AddFlags adds the flags of serve-m4f.
+func (o *serveM4FOptions) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.listen, "listen", ":"+strconv.Itoa(config.DefaultPort), "listen on `[HOST]:PORT`")
+	fs.StringVar(&o.keyFile, "cluster-key-file", "", "ask for the cluster key in `FILE`; a second line is another one that is accepted while the key is being replaced")
+	fs.StringVar(&o.tlsCert, "tls-cert", "", "speak TLS (m4fs://) with the certificate in `FILE`")
+	fs.StringVar(&o.tlsKey, "tls-key", "", "the key of the certificate, in `FILE`")
+}
+
+func newServeM4FCmd(io IO) *cobra.Command {
+	var o serveM4FOptions
+	cmd := &cobra.Command{
+		Use:   "serve-m4f ROOT",
+		Short: "Serve the streams below a directory to peers and players",
+		Long: `serve-m4f answers M4F over HTTP for every stream below ROOT, and for ROOT itself
+where that is a stream. Streams are found as they are asked for.
+
+  GET /STREAM/m4f/info            what there is of the stream, as JSON
+  GET /STREAM/m4f/changes         segments as they are added, one JSON object a line
+  GET /STREAM/m4f/hours           what each UTC hour holds
+  GET /STREAM/m4f/segments        the segments of a span (?from= &to=)
+  GET /STREAM/m4f/media/IDENTITY  one segment, as MP4
+  GET /STREAM/m4f/media           the segments of a span (?from= &to=), as MP4
+  GET /STREAM/m4f/live            the stream as it is recorded, as MP4
+
+With --cluster-key-file all of this is answered only to those who have the key,
+as HTTP Digest authentication with SHA-256, user m4f:
+
+  curl -s --digest -u m4f:KEY http://host:8081/example/m4f/live | ffplay -
+
+M4F is a protocol of its own. It is not wire-compatible with another of that
+name.
+
+Exit status: 0 when ended by a signal, 2 trouble.`,
+		Args: wantArgs("ROOT"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runServeM4F(cmd.Context(), &o, args[0])
+		},
+	}
+	o.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
+	st, err := os.Stat(root)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; ROOT is the directory that holds the streams", err)
+	case !st.IsDir():
+		return fmt.Errorf("%s is a file; ROOT is the directory that holds the streams", root)
+	}
+	var keys []string
+	if o.keyFile != "" {
+		if keys, err = m4fhttp.LoadClusterKeys(o.keyFile); err != nil {
+			return err
+		}
+	}
+	var tlsConfig *tls.Config
+	if o.tlsCert != "" || o.tlsKey != "" {
+		if tlsConfig, err = m4fhttp.LoadTLS(o.tlsCert, o.tlsKey); err != nil {
+			return err
+		}
+	}
+	ln, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("--listen %s: %w", o.listen, err)
+	}
+	log := slog.Default()
+	h := m4fhttp.NewHandler(m4fhttp.Options{
+		Provider: m4fhttp.NewRoot(root),
+		Auth:     m4fhttp.NewAuth(keys, nil, log),
+		Log:      log,
+	})
+	log.Info("serving M4F", "addr", ln.Addr().String(), "root", root, "tls", tlsConfig != nil)
+	return m4fhttp.Serve(ctx, ln, h, tlsConfig, log)
+}
