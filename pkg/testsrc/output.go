@@ -161,7 +161,7 @@ func (u *outputURL) parseQuery(query string) error {
 		case "interface":
 			u.opt.Interface = v
 		case "ttl":
-			u.opt.TTL, err = atoi(name, v, 0, 255)
+			u.opt.TTL, err = atoi(name, v, 1, 255)
 		default:
 			err = fmt.Errorf("unknown option %q; there are loss=, burst=, seed=, interface= and ttl=", name)
 		}
