@@ -41,6 +41,10 @@ type TrackInfo struct {
 	DecoderConfig []byte
 	// SampleEntry is the whole sample entry box.
 	SampleEntry []byte
+	// Generic says that the sample entry follows from nothing in the stream:
+	// an audio codec's generic entry, video without parameter sets. A track
+	// with samples may have it too, by chance or for want of better.
+	Generic bool
 }
 
 // ParseInit reads an init segment as Build writes it. Slices of the result
@@ -248,7 +252,25 @@ func (t *TrackInfo) parseEntry() error {
 	} else if t.Config.Codec.IsAudio() {
 		t.Channels, t.SampleRate = binary.BigEndian.Uint16(e.body[16:]), binary.BigEndian.Uint16(e.body[24:])
 	}
-	return children(e.body[fields:], t.parseConfig)
+	if err := children(e.body[fields:], t.parseConfig); err != nil {
+		return err
+	}
+	t.Generic = t.isGeneric()
+	return nil
+}
+
+func (t *TrackInfo) isGeneric() bool {
+	c := t.Config.Codec
+	switch {
+	case c == CodecMPEG2Video:
+		return len(t.Config.SequenceHeader) == 0
+	case c.IsVideo():
+		return len(t.Config.SPS) == 0
+	case c.IsAudio():
+		s := soundOf(&Track{Config: TrackConfig{Codec: c}})
+		return bytes.Equal(appendBox(nil, s.box()), t.SampleEntry)
+	}
+	return false
 }
 
 func (t *TrackInfo) parseConfig(c box) (err error) {
