@@ -24,6 +24,11 @@ import (
 
 // commands are the sub-commands in the order of the help text.
 var commands = []func(IO) *cobra.Command{
+	newIngestCmd,
+	newServeM4FCmd,
+	newDiffArchiveCmd,
+	newBackfillCmd,
+	newTestsrcCmd,
 	newGenerateCmd,
 }
 

@@ -1,0 +1,278 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/ingest"
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/segment"
+)
+
+const (
+	// sourceLost is how long a live source may deliver nothing.
+	sourceLost = 10 * time.Second
+	// retryAtMost is the longest wait between two tries to open a source.
+	retryAtMost = 10 * time.Second
+)
+
+// ingestOptions are the flags of ingest.
+type ingestOptions struct {
+	url      string
+	program  uint16
+	target   time.Duration
+	duration time.Duration
+	netif    string
+	start    timeFlag
+	realtime bool
+	retry    bool
+	peer     peerOptions
+}
+
+// AddFlags adds the flags of ingest.
+func (o *ingestOptions) AddFlags(fs *pflag.FlagSet, io IO) {
+	fs.Uint16Var(&o.program, "program", 0, "record the program with this `NUMBER`; 0 is the lowest of the stream")
+	addDuration(fs, &o.target, "segment-duration", "4s", "target `DURATION` of a segment; the same on every node")
+	addDuration(fs, &o.duration, "duration", "", "stop after this `DURATION`: of time for a live source, of media, in whole segments, for a file")
+	fs.StringVar(&o.netif, "interface", "", "hear multicast on the network interface with this `NAME` or address")
+	addTime(fs, &o.start, io.Clock, "start", "date the first segment of a file with this `TIME`, instead of now")
+	fs.BoolVar(&o.realtime, "realtime", false, "read a file at the speed of its clock references, as if it were live")
+	fs.BoolVar(&o.retry, "retry", false, "wait for a lost source to come back, instead of ending")
+	o.peer.AddFlags(fs)
+}
+
+func newIngestCmd(io IO) *cobra.Command {
+	var o ingestOptions
+	cmd := &cobra.Command{
+		Use:   "ingest URL",
+		Short: "Cut a source into segments, as M4F on standard output",
+		Long: `ingest reads a stream and writes it to standard output as M4F, plain fragmented
+MP4 that record takes and that players play.
+
+URL is udp://ADDRESS:PORT (unicast or multicast, an IPv6 address in brackets;
+?interface=, ?source= and ?buffer_size= are understood), the path of a file or
+file:PATH, - for standard input, or m4f://HOST:PORT/STREAM for the live stream
+of a peer, whose segments are passed on as they are.
+
+A file is read as fast as it can be, and its first segment is dated now or with
+--start. A live source that delivers nothing for ten seconds is lost. On SIGINT
+or SIGTERM the open segment is closed, written as partial, and the status is 0.
+
+Exit status: 0 the source has ended, 1 it was lost, 2 trouble.`,
+		Args: wantArgs("URL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.url = args[0]
+			return o.run(cmd.Context(), io)
+		},
+	}
+	o.AddFlags(cmd.Flags(), io)
+	return cmd
+}
+
+// live says whether the source delivers in real time whatever is done.
+func (o *ingestOptions) live() bool {
+	return strings.Contains(o.url, "://") && !strings.HasPrefix(o.url, "file:")
+}
+
+func (o *ingestOptions) check() error {
+	switch {
+	case o.target < 100*time.Millisecond || o.target > time.Hour:
+		return fmt.Errorf("--segment-duration %v: it is from 100ms to 1h", o.target)
+	case o.start.IsSet && (o.live() || o.realtime):
+		return errors.New("--start dates a file that is read as fast as it can be; live and --realtime input is dated by the clock")
+	case o.realtime && o.live():
+		return errors.New("--realtime is for files; a live source paces itself")
+	}
+	return nil
+}
+
+// run is the command.
+func (o *ingestOptions) run(ctx context.Context, io IO) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	out := startOutput(io.Out)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	out.failed = cancel
+	if o.duration > 0 && (o.live() || o.realtime) {
+		stop := time.AfterFunc(o.duration, func() { cancel(errDuration) })
+		defer stop.Stop()
+	}
+	var err error
+	if config.IsPeerURL(o.url) {
+		err = o.runPeer(ctx, out)
+	} else {
+		err = o.runSource(ctx, io, out)
+	}
+	if e := out.close(); e != nil {
+		return fmt.Errorf("writing M4F: %w", e)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, errDuration) {
+		return nil // as the user wanted
+	}
+	return err
+}
+
+// errDuration ends the context once --duration is over.
+var errDuration = errors.New("the duration is over")
+
+// runSource ingests a source of transport stream, again and again with --retry.
+func (o *ingestOptions) runSource(ctx context.Context, io IO, out *output) error {
+	r := &sourceRun{o: o, io: io, out: out}
+	src, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { src.Close() }()
+	for {
+		err := r.once(ctx, src)
+		var silent *ingest.SilentError
+		switch {
+		case ctx.Err() != nil || err == nil:
+			return r.result(err)
+		case !errors.As(err, &silent) && !o.live():
+			return err
+		case !o.retry:
+			return statusf("the source is lost: %v from %s", err, o.url)
+		}
+		slog.Warn("source lost, waiting for it", "source", o.url, "reason", err)
+		if errors.As(err, &silent) {
+			r.waiting = true
+			continue
+		}
+		src.Close()
+		if src, err = r.reopen(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// sourceRun is what outlives a source that comes back.
+type sourceRun struct {
+	o       *ingestOptions
+	io      IO
+	out     *output
+	waiting bool        // the source was silent: it may be for as long as it likes
+	last    *m4f.Header // of the last segment: the next run's are dated alike
+	media   int64       // ticks written
+	written int
+	cause   error // why nothing could be written
+	silent  bool  // not a byte has come from a live source
+}
+
+func (r *sourceRun) open(ctx context.Context) (ingest.Source, error) {
+	return ingest.Open(ctx, r.o.url, ingest.Options{
+		Interface: r.o.netif, Realtime: r.o.realtime, Stdin: r.io.In, Clock: r.io.Clock,
+		OtherSchemes: []string{"m4f", "m4fs"},
+	})
+}
+
+// reopen opens the source, with longer and longer waits in between.
+func (r *sourceRun) reopen(ctx context.Context) (ingest.Source, error) {
+	for wait := time.Second; ; wait = min(2*wait, retryAtMost) {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-r.io.Clock.After(wait):
+		}
+		src, err := r.open(ctx)
+		if err == nil {
+			return src, nil
+		}
+		slog.Debug("source does not open", "source", r.o.url, "reason", err)
+	}
+}
+
+// errEnough ends a file of which enough has been read.
+var errEnough = errors.New("enough media")
+
+// once ingests until the source ends, fails or is silent, and closes the open
+// segment.
+func (r *sourceRun) once(ctx context.Context, src ingest.Source) error {
+	o := r.o
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	paced := o.live() || o.realtime
+	enough := m4f.Ticks(o.duration)
+	seg := segment.New(segment.Config{
+		TargetDuration: m4f.Ticks(o.target), Program: o.program, Clock: r.io.Clock,
+		Unpaced: !paced, Start: o.start.UTC, Hint: r.hint(),
+	}, func(s *m4f.Segment) {
+		if paced || enough == 0 || r.media < enough {
+			r.take(s)
+		} else {
+			cancel(errEnough)
+		}
+	})
+	opt := ingest.PumpOptions{GiveUp: !o.live(), Clock: r.io.Clock}
+	if o.live() {
+		opt.Silence = sourceLost
+		if !r.waiting {
+			opt.FirstSilence = sourceLost
+		} else {
+			opt.First = func() { slog.Info("source is back", "source", o.url) }
+		}
+	}
+	err := ingest.Pump(ctx, src, seg, opt)
+	seg.Close()
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	if r.cause = seg.Diagnose(); r.cause == nil {
+		r.sum(seg, src)
+	}
+	r.silent = o.live() && src.Stats().Bytes == 0
+	return err
+}
+
+func (r *sourceRun) take(s *m4f.Segment) {
+	r.last = &s.Header
+	r.written++
+	r.media += int64(s.Header.Duration)
+	r.out.write(s)
+}
+
+// hint returns what continues the offset of media time to UTC of the run
+// before, where there was one.
+func (r *sourceRun) hint() func(int64, m4f.UTC, bool) (m4f.UTC, bool) {
+	last := r.last
+	return func(media int64, _ m4f.UTC, _ bool) (m4f.UTC, bool) {
+		if last == nil {
+			return 0, false
+		}
+		utc := last.UTC.Add(m4f.Diff33(media, last.MediaTime))
+		last = nil // only the first segment is dated so
+		return utc, true
+	}
+}
+
+// sum logs what a run has done.
+func (r *sourceRun) sum(seg *segment.Segmenter, src ingest.Source) {
+	st, in := seg.Stats(), src.Stats()
+	slog.Info("source ended", "source", r.o.url, "segments", st.Segments, "damaged", st.Damaged, "partial", st.Partial,
+		"packets", st.Packets, "lost", st.Lost, "errored", st.Errored, "scrambled", st.Scrambled,
+		"garbage", st.Garbage, "dropped", in.Dropped)
+}
+
+// result is the command's, when the source has ended or the user has.
+func (r *sourceRun) result(err error) error {
+	if r.written > 0 || err != nil && !errors.Is(err, errDuration) {
+		return err
+	}
+	if r.cause == nil {
+		r.cause = errors.New("no segment in it")
+	}
+	if r.silent {
+		return statusf("the source is lost: no data for %v from %s", r.o.duration, r.o.url)
+	}
+	return fmt.Errorf("source %s: %w", r.o.url, r.cause)
+}
