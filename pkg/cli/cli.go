@@ -25,9 +25,14 @@ import (
 // commands are the sub-commands in the order of the help text.
 var commands = []func(IO) *cobra.Command{
 	newIngestCmd,
+	newRecordCmd,
 	newServeM4FCmd,
 	newDiffArchiveCmd,
 	newBackfillCmd,
+	newLsCmd,
+	newPruneCmd,
+	newSuperviseCmd,
+	newStatusCmd,
 	newTestsrcCmd,
 	newGenerateCmd,
 }

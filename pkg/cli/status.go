@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/serve"
+)
+
+type statusOptions struct {
+	url    string
+	stream string
+	json   bool
+}
+
+// AddFlags adds the command's flags.
+func (o *statusOptions) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.stream, "stream", "", "show the stream of this `NAME` only")
+	fs.BoolVar(&o.json, "json", false, "write one JSON object for each stream")
+}
+
+func newStatusCmd(io IO) *cobra.Command {
+	var o statusOptions
+	cmd := &cobra.Command{
+		Use:   "status [URL]",
+		Short: "Show what a running node is doing",
+		Long: fmt.Sprintf(`Show what a running node is doing: for each stream its mode, the input in use, how
+far the archive lies behind the clock, gaps and damage within its depth, what
+replication has still to do and until when, and when the disk is full.
+
+URL is that of a node on this machine; http://127.0.0.1:%d unless given. The API
+answers the node's own machine only.
+
+Exit status: 0 every stream is healthy, 1 one is not, 2 trouble.`, config.DefaultPort),
+		Example: `  twindvr status
+  twindvr status --stream sport/hd --json http://127.0.0.1:8082`,
+		Args: wantArgs("[URL]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				o.url = args[0]
+			}
+			return runStatus(cmd.Context(), o, io)
+		},
+	}
+	o.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func runStatus(ctx context.Context, o statusOptions, io IO) error {
+	base, err := nodeURL(o.url)
+	if err != nil {
+		return err
+	}
+	st, err := fetchStatus(ctx, base)
+	if err != nil {
+		return err
+	}
+	if o.stream != "" {
+		if err := onlyStream(st, o.stream); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		out := newJSONLines(io.Out)
+		for i := range st.Streams {
+			if err := out.Write(&st.Streams[i]); err != nil {
+				return err
+			}
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+	} else if err := printStatus(io.Out, st); err != nil {
+		return err
+	}
+	if !st.Healthy {
+		return &StatusError{}
+	}
+	return nil
+}
+
+// nodeURL reads a node's address: a URL, HOST:PORT or :PORT.
+func nodeURL(s string) (string, error) {
+	if s == "" {
+		return fmt.Sprintf("http://127.0.0.1:%d", config.DefaultPort), nil
+	}
+	if !strings.Contains(s, "://") {
+		if strings.HasPrefix(s, ":") {
+			s = "127.0.0.1" + s
+		}
+		s = "http://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" {
+		return "", fmt.Errorf("%q is no address of a node; write http://HOST:PORT", s)
+	}
+	return "http://" + u.Host, nil
+}
+
+// maxStatus bounds a node's answer in bytes.
+const maxStatus = 64 << 20
+
+func fetchStatus(ctx context.Context, base string) (*serve.NodeStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/streams", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return nil, fmt.Errorf("no node answers at %s: %w", base, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	if err != nil {
+		return nil, fmt.Errorf("node at %s: %w", base, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var p struct{ Detail string }
+		if json.Unmarshal(body, &p) == nil && p.Detail != "" {
+			return nil, fmt.Errorf("node at %s: %s", base, p.Detail)
+		}
+		return nil, fmt.Errorf("node at %s answers %s; is it a twindvr supervise?", base, resp.Status)
+	}
+	var st serve.NodeStatus
+	if err := json.Unmarshal(body, &st); err != nil {
+		return nil, fmt.Errorf("what answers at %s is no node: %w", base, err)
+	}
+	return &st, nil
+}
+
+func onlyStream(st *serve.NodeStatus, name string) error {
+	var names []string
+	for _, s := range st.Streams {
+		if s.Name == name {
+			st.Streams, st.Healthy = []serve.StreamStatus{s}, s.Healthy
+			return nil
+		}
+		names = append(names, s.Name)
+	}
+	return fmt.Errorf("the node has no stream %s; it has %s", name, strings.Join(names, ", "))
+}
+
+// printStatus writes a table, and under it the problems, one a line.
+func printStatus(w io.Writer, st *serve.NodeStatus) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "STREAM\tMODE\tINPUT\tBEHIND\tDEPTH\tGAPS\tDAMAGED\tBACKLOG\tDISK")
+	for i := range st.Streams {
+		s := &st.Streams[i]
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, modeOf(s), inputOf(s), behind(s), depthOf(s), gapsOf(s), damageOf(s), backlogOf(s), diskOf(s))
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for i := range st.Streams {
+		for _, p := range st.Streams[i].Problems {
+			if _, err := fmt.Fprintf(w, "! %s: %s\n", st.Streams[i].Name, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func modeOf(s *serve.StreamStatus) string {
+	switch {
+	case s.Retired:
+		return "retired"
+	case s.Unreplicated:
+		return s.Mode + ",unreplicated"
+	}
+	return s.Mode
+}
+
+func inputOf(s *serve.StreamStatus) string {
+	for _, in := range s.Inputs {
+		if in.Active {
+			return in.URL
+		}
+	}
+	return "-"
+}
+
+func behind(s *serve.StreamStatus) string {
+	if s.Archive.Lag == nil {
+		return "-"
+	}
+	return (time.Duration(*s.Archive.Lag * float64(time.Second))).Truncate(100 * time.Millisecond).String()
+}
+
+func depthOf(s *serve.StreamStatus) string {
+	if s.Archive.Oldest == nil || s.Archive.Newest == nil {
+		return "-"
+	}
+	return s.Archive.Newest.Sub(*s.Archive.Oldest).Truncate(time.Second).String()
+}
+
+func gapsOf(s *serve.StreamStatus) string {
+	if s.Archive.Gaps == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d (%.1f s)", s.Archive.Gaps, s.Archive.GapSeconds)
+}
+
+func damageOf(s *serve.StreamStatus) string {
+	return fmt.Sprintf("%d of %d", s.Archive.Damaged, s.Archive.Segments)
+}
+
+func backlogOf(s *serve.StreamStatus) string {
+	var bytes int64
+	pending := 0
+	eta := -1.0
+	for _, p := range s.Peers {
+		bytes += p.Backlog
+		pending += p.Pending
+		if p.ETA != nil {
+			eta = max(eta, *p.ETA)
+		}
+	}
+	switch {
+	case bytes > 0 && eta >= 0:
+		return fmt.Sprintf("%s, %s left", size(bytes), time.Duration(eta*float64(time.Second)).Round(time.Second))
+	case bytes > 0:
+		return size(bytes)
+	case pending > 0:
+		return fmt.Sprintf("%d listed", pending)
+	}
+	return "0"
+}
+
+func diskOf(s *serve.StreamStatus) string {
+	if s.Archive.DaysUntilFull != nil {
+		return fmt.Sprintf("full in %.1f days", *s.Archive.DaysUntilFull)
+	}
+	if s.Archive.DiskFree == 0 {
+		return "-"
+	}
+	return size(s.Archive.DiskFree) + " free"
+}

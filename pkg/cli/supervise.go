@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/node"
+)
+
+type superviseOptions struct {
+	config string
+	check  bool
+}
+
+// AddFlags adds the command's flags.
+func (o *superviseOptions) AddFlags(fs *pflag.FlagSet) {
+	fs.BoolVar(&o.check, "check", false, "read the configuration, say what is wrong with it, and end")
+}
+
+func newSuperviseCmd(io IO) *cobra.Command {
+	var o superviseOptions
+	cmd := &cobra.Command{
+		Use:   "supervise CONFIG",
+		Short: "Run a whole node: record, replicate, fail over, prune and serve",
+		Long: `Run a whole node as a configuration file says: record each stream from the first
+of its inputs that works, keep its archive equal to those of its peers, prune it
+to its depth, and serve it. twindvr.conf(5) describes the file.
+
+SIGHUP reads the file again and applies what has changed, without touching the
+streams that have not; a file with a mistake changes nothing. SIGTERM and SIGINT
+close the segments under way as partial and end the node.
+
+Under systemd (Type=notify) it says when it is ready and feeds the watchdog.
+
+Exit status: 0 ended by a signal, 2 trouble.`,
+		Example: `  twindvr supervise /etc/twindvr.conf
+  twindvr supervise --check /etc/twindvr.conf`,
+		Args: wantArgs("CONFIG"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.config = args[0]
+			return runSupervise(cmd.Context(), o, io)
+		},
+	}
+	o.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func runSupervise(ctx context.Context, o superviseOptions, io IO) error {
+	c, err := config.Load(o.config)
+	if err != nil {
+		return err
+	}
+	if o.check {
+		fmt.Fprintf(io.Err, "%s: %d stream(s), listens on %s\n", o.config, len(c.Streams), c.HTTP)
+		return nil
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	n := node.New(node.Options{Config: c, Version: version(), Ready: func() { notify(daemon.SdNotifyReady) }})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		attend(ctx, n, o.config, hup)
+	}()
+	err = n.Run(ctx)
+	if err != nil {
+		return err
+	}
+	notify(daemon.SdNotifyStopping)
+	<-done
+	return nil
+}
+
+// attend reloads on SIGHUP and feeds the service manager's watchdog.
+func attend(ctx context.Context, n *node.Node, file string, hup <-chan os.Signal) {
+	var feed <-chan time.Time
+	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
+		t := time.NewTicker(every / 3)
+		defer t.Stop()
+		feed = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-feed:
+			n.Status() // a node that cannot answer is not alive
+			notify(daemon.SdNotifyWatchdog)
+		case <-hup:
+			notify(daemon.SdNotifyReloading + fmt.Sprintf("\nMONOTONIC_USEC=%d", monotonic()))
+			if err := reload(ctx, n, file); err != nil {
+				slog.Error("configuration is not applied; the one before stays in force", "file", file, "err", err)
+			}
+			notify(daemon.SdNotifyReady)
+		}
+	}
+}
+
+func reload(ctx context.Context, n *node.Node, file string) error {
+	c, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	return n.Reload(ctx, c)
+}
+
+// monotonic is the time that systemd wants with RELOADING, in microseconds.
+func monotonic() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return ts.Nano() / 1000
+}
+
+// notify tells the service manager; without one it does nothing.
+func notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil && !errors.Is(err, os.ErrNotExist) {
+		slog.Debug("service manager cannot be told", "state", state, "err", err)
+	}
+}

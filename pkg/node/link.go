@@ -1,0 +1,214 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/replicate"
+)
+
+// ownTime is how long a node that hears the source itself is given to complete
+// what the peer has listed, before it is fetched.
+const ownTime = 2 * time.Second
+
+// link is a connection to a peer that is an input: its list of segments is
+// followed, and what the archive's view would take of them fetched.
+type link struct {
+	s         *stream
+	index     int
+	peer      config.Peer
+	replicate bool // gaps and damage are filled too
+	mirror    bool // beside the link of the same input, for replication alone
+
+	mu        sync.Mutex
+	cancel    context.CancelFunc
+	follower  *replicate.Follower
+	client    *m4fhttp.Client
+	status    *m4fhttp.Status
+	heard     time.Time // of the status
+	goodFrom  time.Time
+	lastGood  time.Time
+	err       error
+	media     int64 // of the newest record listed
+	utc       m4f.UTC
+	dated     bool
+	rate      float64 // bytes a second of filling, averaged
+	rateAt    time.Time
+	rateBytes int64
+}
+
+func (l *link) String() string { return "peer " + l.url() + " of " + l.s.cfg.Name }
+
+func (l *link) url() string { return l.peer.String() }
+
+// restart begins the connection anew, with the keys in force.
+func (l *link) restart() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cancel != nil {
+		l.cancel()
+	}
+}
+
+// Serve implements suture.Service.
+func (l *link) Serve(ctx context.Context) error {
+	for ctx.Err() == nil {
+		l.once(ctx)
+	}
+	return ctx.Err()
+}
+
+func (l *link) once(ctx context.Context) {
+	in := l.s.cfg.Inputs[l.index]
+	client := m4fhttp.NewClient(m4fhttp.ClientOptions{Peer: l.peer, Keys: *l.s.node.keys.Load(), Silence: in.SourceTimeout})
+	defer client.Close()
+	var limit *rate.Limiter
+	if r := l.s.cfg.DVR.ReplicateRate; r > 0 {
+		limit = rate.NewLimiter(rate.Limit(r), int(max(r/4, 64<<10)))
+	}
+	f := replicate.NewFollower(l.s.archive(), client, replicate.FollowOptions{
+		Delay:    l.delay,
+		LiveOnly: !l.replicate,
+		Limit:    limit,
+		MaxRetry: in.MaxRetryTimeout,
+		OnStatus: l.onStatus,
+		Log:      l.s.log,
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.mu.Lock()
+	l.cancel, l.follower, l.client = cancel, f, client
+	l.mu.Unlock()
+	if err := f.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		l.s.log.Error("following a peer failed", "peer", l.url(), "err", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// delay is called with each record that the peer lists.
+func (l *link) delay(r *archive.Record) time.Duration {
+	l.mu.Lock()
+	if !l.dated || r.UTC >= l.utc || l.utc-r.UTC > 3600*m4f.Timescale {
+		l.media, l.utc, l.dated = r.MediaTime, r.UTC, true
+	}
+	l.mu.Unlock()
+	now := time.Now()
+	for _, c := range l.s.sources {
+		if c == nil {
+			continue
+		}
+		if ok, _ := c.good(now); ok {
+			return ownTime
+		}
+	}
+	if !l.replicate && l.s.ctl.activeInput() != l.index {
+		return l.s.cfg.Inputs[l.index].SourceTimeout + ownTime
+	}
+	return 0
+}
+
+// dateOf is the UTC that the peer's timeline gives to a media time.
+func (l *link) dateOf(media int64) (m4f.UTC, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.utc.Add(m4f.Diff33(media, l.media)), l.dated
+}
+
+// onStatus is called each second, and with an error when the peer is lost.
+func (l *link) onStatus(st *m4fhttp.Status, err error) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+	if st == nil {
+		l.status = nil
+		return
+	}
+	l.status, l.heard = st, now
+	if l.why(now) == "" {
+		l.lastGood = now
+		if l.goodFrom.IsZero() {
+			l.goodFrom = now
+		}
+	}
+}
+
+// why says why the peer is of no use as an input just now; empty: it is. The
+// caller holds the lock.
+func (l *link) why(now time.Time) string {
+	timeout := l.s.cfg.Inputs[l.index].SourceTimeout
+	st := l.status
+	switch {
+	case st == nil && l.err != nil:
+		return l.err.Error()
+	case st == nil:
+		return "it has not been reached yet"
+	case now.Sub(l.heard) > timeout:
+		return "it is silent"
+	case slices.Contains(st.Chain, l.s.node.id):
+		return "it gets the stream from this node"
+	case st.SourceAge == nil || len(st.Chain) == 0:
+		return "it has no source"
+	case time.Duration(*st.SourceAge*float64(time.Second))+now.Sub(l.heard) > timeout:
+		return "its source is silent"
+	}
+	return ""
+}
+
+// good says whether the peer works as an input, and since when. A connection
+// that breaks and comes back within the source timeout is no failure; what the
+// peer says of itself counts at once.
+func (l *link) good(now time.Time) (bool, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	timeout := l.s.cfg.Inputs[l.index].SourceTimeout
+	broken := l.status == nil && !l.lastGood.IsZero() && now.Sub(l.lastGood) <= timeout
+	if broken || l.why(now) == "" {
+		return true, l.goodFrom
+	}
+	l.goodFrom = time.Time{}
+	return false, time.Time{}
+}
+
+// chain is the nodes that the peer's live data came through, and the age of its
+// source.
+func (l *link) chain(now time.Time) ([]string, float64, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.status == nil || l.status.SourceAge == nil {
+		return nil, 0, false
+	}
+	return l.status.Chain, *l.status.SourceAge + now.Sub(l.heard).Seconds(), true
+}
+
+// stats are the follower's, and whether there is one.
+func (l *link) stats() (replicate.FollowStats, bool) {
+	l.mu.Lock()
+	f := l.follower
+	l.mu.Unlock()
+	if f == nil {
+		return replicate.FollowStats{}, false
+	}
+	return f.Stats(), true
+}
+
+// reachable says whether the peer answers.
+func (l *link) reachable() bool {
+	st, ok := l.stats()
+	return ok && st.Connected
+}
+
+// recovering says whether gaps or damage are being filled from the peer.
+func (l *link) recovering() bool {
+	st, ok := l.stats()
+	return ok && l.replicate && st.Reconciling && st.Backlog > 0
+}

@@ -1,0 +1,317 @@
+// Package node is a whole node: it records the streams of a configuration from
+// the first of their inputs that works, keeps their archives equal to those of
+// their peers, prunes and serves them.
+//
+// Each stream has a supervisor of its own, below it one for every part: a fault
+// or a panic in one restarts that part alone.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/thejerf/suture/v4"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/serve"
+)
+
+// stopWithin is how long the parts of a node may take to end.
+const stopWithin = 4 * time.Second
+
+// Options are what a node is made with.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Log     *slog.Logger // nil: slog.Default()
+	// Ready is called once the node listens.
+	Ready func()
+}
+
+// Node is a running node.
+type Node struct {
+	opt     Options
+	id      string
+	log     *slog.Logger
+	auth    *m4fhttp.Auth
+	sup     *suture.Supervisor
+	started time.Time
+
+	reload sync.Mutex // held by Run's start and by Reload
+	// Guarded by reload:
+	cfg      *config.Config
+	listener *listener
+
+	keys atomic.Pointer[[]string] // cluster keys in force
+
+	mu      sync.Mutex
+	streams map[string]*running
+	retired map[string]*running // no longer configured: served and pruned
+}
+
+// running is a stream with its place below the supervisor.
+type running struct {
+	*stream
+	token suture.ServiceToken
+}
+
+// listener is the HTTP side on one address.
+type listener struct {
+	addr   string
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// New returns a node that does nothing yet.
+func New(opt Options) *Node {
+	if opt.Log == nil {
+		opt.Log = slog.Default()
+	}
+	n := &Node{
+		opt: opt, id: m4fhttp.NewNodeID(), log: opt.Log, started: time.Now(), cfg: opt.Config,
+		streams: map[string]*running{}, retired: map[string]*running{},
+	}
+	n.keys.Store(&opt.Config.ClusterKeys)
+	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, nil, opt.Log)
+	n.sup = suture.New("node", n.spec(opt.Log))
+	return n
+}
+
+// spec is how a supervisor restarts what it watches.
+func (n *Node) spec(log *slog.Logger) suture.Spec {
+	return suture.Spec{
+		FailureBackoff:   2 * time.Second,
+		FailureThreshold: 5,
+		FailureDecay:     10,
+		Timeout:          stopWithin,
+		EventHook: func(e suture.Event) {
+			switch e := e.(type) {
+			case suture.EventServicePanic:
+				log.Error("a part of the node has failed and is started again", "part", e.ServiceName, "fault", e.PanicMsg, "stack", e.Stacktrace)
+			case suture.EventServiceTerminate:
+				log.Warn("a part of the node has ended and is started again", "part", e.ServiceName, "err", fmt.Sprint(e.Err))
+			case suture.EventStopTimeout:
+				log.Warn("a part of the node does not end", "part", e.ServiceName)
+			}
+		},
+	}
+}
+
+// Run runs the node until the context ends. It returns an error only when it
+// cannot listen.
+func (n *Node) Run(ctx context.Context) error {
+	if err := n.start(ctx); err != nil {
+		return err
+	}
+	supErr := n.sup.ServeBackground(ctx)
+	if n.opt.Ready != nil {
+		n.opt.Ready()
+	}
+	<-ctx.Done()
+	n.log.Info("node is stopping", "node", n.id)
+	<-supErr
+	n.reload.Lock()
+	defer n.reload.Unlock()
+	<-n.listener.done
+	n.log.Info("node has stopped", "node", n.id)
+	return nil
+}
+
+func (n *Node) start(ctx context.Context) error {
+	n.reload.Lock()
+	defer n.reload.Unlock()
+	l, err := n.listen(ctx, n.cfg.HTTP)
+	if err != nil {
+		return err
+	}
+	n.listener = l
+	for _, c := range n.cfg.Streams {
+		n.add(c)
+	}
+	n.log.Info("node is up", "node", n.id, "http", n.cfg.HTTP, "streams", len(n.cfg.Streams))
+	return nil
+}
+
+// listen starts the HTTP side on an address.
+func (n *Node) listen(ctx context.Context, addr string) (*listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: another program does already; stop it, or give another address in the http line", addr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	l := &listener{addr: addr, cancel: cancel, done: make(chan error, 1)}
+	h := serve.NewHandler(serve.Options{Node: n, Auth: n.auth, NodeID: n.id, Log: n.log})
+	go func() { l.done <- m4fhttp.Serve(ctx, ln, h, nil, n.log) }()
+	return l, nil
+}
+
+// add starts a stream.
+func (n *Node) add(c *config.Stream) {
+	n.mu.Lock()
+	old := n.retired[c.Name]
+	delete(n.retired, c.Name)
+	n.mu.Unlock()
+	n.stop(old)
+	s := newStream(n, c)
+	r := &running{s, n.sup.Add(s)}
+	n.mu.Lock()
+	n.streams[c.Name] = r
+	n.mu.Unlock()
+}
+
+// remove stops a stream and waits for its end.
+func (n *Node) remove(name string) *running {
+	n.mu.Lock()
+	r := n.streams[name]
+	delete(n.streams, name)
+	n.mu.Unlock()
+	n.stop(r)
+	return r
+}
+
+func (n *Node) stop(r *running) {
+	if r == nil {
+		return
+	}
+	if err := n.sup.RemoveAndWait(r.token, stopWithin+time.Second); err != nil {
+		n.log.Warn("stream does not stop in time", "stream", r.cfg.Name, "err", err)
+	}
+}
+
+// retire stops recording a stream that is no longer configured, and goes on
+// serving and pruning it.
+func (n *Node) retire(name string) {
+	r := n.remove(name)
+	r.stream.retire()
+	r.token = n.sup.Add(r.stream)
+	n.mu.Lock()
+	n.retired[name] = r
+	n.mu.Unlock()
+}
+
+// Reload applies a changed configuration. Streams that did not change are not
+// touched; one that is gone is served and pruned on. Where the new address
+// cannot be listened on, nothing is changed.
+func (n *Node) Reload(ctx context.Context, c *config.Config) error {
+	n.reload.Lock()
+	defer n.reload.Unlock()
+	diff := config.Compare(n.cfg, c)
+	if diff.Empty() {
+		n.log.Info("configuration read again: nothing changes", "file", c.File)
+		return nil
+	}
+	if diff.HTTP {
+		l, err := n.listen(ctx, c.HTTP)
+		if err != nil {
+			return err
+		}
+		n.listener.cancel()
+		n.listener = l
+	}
+	n.cfg = c
+	n.keys.Store(&c.ClusterKeys)
+	n.auth.SetKeys(c.ClusterKeys)
+	for _, name := range diff.Removed {
+		n.retire(name)
+	}
+	for _, name := range diff.Changed {
+		n.remove(name)
+		n.add(c.Stream(name))
+	}
+	for _, name := range diff.Added {
+		n.add(c.Stream(name))
+	}
+	if diff.Keys {
+		for _, s := range n.all() {
+			s.restartLinks()
+		}
+	}
+	n.log.Info("configuration applied", "file", c.File, "added", diff.Added, "removed", diff.Removed, "changed", diff.Changed,
+		"http", diff.HTTP, "keys", diff.Keys)
+	return nil
+}
+
+// find returns a stream that runs or is retired, or nil.
+func (n *Node) find(name string) *stream {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if r := n.streams[name]; r != nil {
+		return r.stream
+	}
+	if r := n.retired[name]; r != nil {
+		return r.stream
+	}
+	return nil
+}
+
+func (n *Node) all() []*stream {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []*stream
+	for _, r := range n.streams {
+		out = append(out, r.stream)
+	}
+	for _, r := range n.retired {
+		out = append(out, r.stream)
+	}
+	slices.SortFunc(out, func(a, b *stream) int { return strings.Compare(a.cfg.Name, b.cfg.Name) })
+	return out
+}
+
+// Streams implements m4fhttp.Provider.
+func (n *Node) Streams() ([]string, error) {
+	var names []string
+	for _, s := range n.all() {
+		if s.archive() != nil {
+			names = append(names, s.cfg.Name)
+		}
+	}
+	return names, nil
+}
+
+// Stream implements m4fhttp.Provider.
+func (n *Node) Stream(name string) (m4fhttp.Stream, error) {
+	s := n.find(name)
+	if s == nil {
+		return nil, m4fhttp.ErrNoStream
+	}
+	a := s.archive()
+	if a == nil {
+		return nil, fmt.Errorf("%w yet: its archive could not be opened: %v", m4fhttp.ErrNoStream, s.openError())
+	}
+	return served{s, a}, nil
+}
+
+// served is a stream as M4F over HTTP serves it.
+type served struct {
+	s *stream
+	a *archive.Stream
+}
+
+func (s served) Archive() *archive.Stream { return s.a }
+func (s served) Live() m4fhttp.Live       { return s.s.live() }
+
+// Status implements serve.Node.
+func (n *Node) Status() serve.NodeStatus {
+	st := serve.NodeStatus{Node: n.id, Version: n.opt.Version, Started: n.started.UTC().Truncate(time.Millisecond), Healthy: true, Streams: []serve.StreamStatus{}}
+	for _, s := range n.all() {
+		one := s.status()
+		st.Healthy = st.Healthy && one.Healthy
+		st.Streams = append(st.Streams, one)
+	}
+	return st
+}

@@ -1,0 +1,389 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/event"
+	"github.com/twindvr/twindvr/pkg/ingest"
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/segment"
+)
+
+const (
+	// queued segments wait for a slow disk; the next is lost here and healed
+	// from the peer.
+	queued = 8
+	// drain is how long the queue may take to be written at the end.
+	drain = 3 * time.Second
+	// rewrite is how often a write that failed is tried again.
+	rewrite = time.Second
+)
+
+// source is an input that is the stream's source itself. While it is wanted it
+// is heard, segmented, and what the archive's view would take of it written.
+type source struct {
+	s     *stream
+	index int
+	in    *config.Input
+
+	mu       sync.Mutex
+	wanted   bool
+	wake     chan struct{}      // closed and renewed when wanted changes
+	stop     context.CancelFunc // ends the run under way
+	state    string
+	err      error
+	heard    time.Time // when an access unit last came
+	goodFrom time.Time // since when without a break
+	stats    segment.Stats
+	base     segment.Stats // of the runs before
+	io       ingest.Stats
+	ioBase   ingest.Stats
+	opens    int64
+	lastSeg  time.Time
+}
+
+func newSource(s *stream, index int) *source {
+	return &source{s: s, index: index, in: s.cfg.Inputs[index], wake: make(chan struct{}), state: stateClosed}
+}
+
+// The states of an input.
+const (
+	stateGood    = "good"    // it delivers
+	stateWaiting = "waiting" // it is open and has delivered nothing usable yet
+	stateClosed  = "closed"  // it is not wanted
+	stateSilent  = "silent"  // it has stopped delivering
+	stateFailed  = "failed"  // it cannot be opened or read
+)
+
+func (c *source) String() string { return "input " + c.url() + " of " + c.s.cfg.Name }
+
+// url is the input's URL without credentials.
+func (c *source) url() string { return withoutCredentials(c.in.URL) }
+
+var errEnded = errors.New("it has ended")
+
+func withoutCredentials(raw string) string {
+	if u, err := url.Parse(raw); err == nil && u.User != nil {
+		u.User = nil
+		return u.String()
+	}
+	return raw
+}
+
+// want opens or closes the source.
+func (c *source) want(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wanted == on {
+		return
+	}
+	c.wanted = on
+	close(c.wake)
+	c.wake = make(chan struct{})
+	if !on && c.stop != nil {
+		c.stop()
+	}
+}
+
+// good says whether the source works, and since when.
+func (c *source) good(now time.Time) (bool, time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.heard.IsZero() || now.Sub(c.heard) > c.in.SourceTimeout || c.state != stateGood {
+		return false, time.Time{}
+	}
+	return true, c.goodFrom
+}
+
+// age is for how long the source has delivered nothing; false: it has not been
+// heard at all, or is closed.
+func (c *source) age(now time.Time) (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.heard.IsZero() || c.state == stateClosed {
+		return 0, false
+	}
+	return max(now.Sub(c.heard), 0), true
+}
+
+func (c *source) set(state string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state, c.err = state, err
+	if state != stateGood {
+		c.goodFrom = time.Time{}
+	}
+}
+
+// Serve implements suture.Service: it opens the source whenever it is wanted,
+// and again with growing pauses when it fails.
+func (c *source) Serve(ctx context.Context) error {
+	const first = 250 * time.Millisecond
+	wait := first
+	told := ""
+	for {
+		c.mu.Lock()
+		wanted, wake := c.wanted, c.wake
+		c.mu.Unlock()
+		if !wanted {
+			c.set(stateClosed, nil)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-wake:
+			}
+			wait, told = first, ""
+			continue
+		}
+		began := time.Now()
+		heard, err := c.once(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if heard || time.Since(began) > c.in.MaxRetryTimeout {
+			wait = first
+		}
+		if err == nil {
+			continue // closed: not wanted any more
+		}
+		if told != err.Error() {
+			told = err.Error()
+			c.s.log.Warn("input is lost; trying again", "input", c.url(), "err", err)
+			c.s.note(event.Event{Kind: event.SourceLost, Msg: fmt.Sprintf("the input %s was lost: %v", c.url(), err)})
+		}
+		if heard {
+			told = ""
+		}
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+		wait = min(2*wait, c.in.MaxRetryTimeout)
+	}
+}
+
+// once opens the source and records it until it fails (an error), is silent
+// for too long, or is not wanted any more (nil). It says whether anything
+// usable came.
+func (c *source) once(ctx context.Context) (heard bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mu.Lock()
+	c.stop = cancel
+	wanted := c.wanted
+	c.opens++
+	c.mu.Unlock()
+	if !wanted {
+		return false, nil
+	}
+	src, err := ingest.Open(ctx, c.in.URL, ingest.Options{Realtime: true, Log: c.s.log})
+	if err != nil {
+		if ctx.Err() != nil {
+			return false, nil
+		}
+		c.set(stateFailed, err)
+		return false, err
+	}
+	defer src.Close()
+	c.set(stateWaiting, nil)
+
+	rec := newRecorder(c.s, uint8(c.index))
+	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint}, func(sg *m4f.Segment) {
+		c.mu.Lock()
+		c.lastSeg = time.Now()
+		c.mu.Unlock()
+		rec.put(sg)
+	})
+	w := &watched{Source: src, c: c, seg: seg}
+	err = ingest.Pump(ctx, w, seg, ingest.PumpOptions{Silence: c.in.SourceTimeout, FirstSilence: c.in.SourceTimeout, Log: c.s.log})
+	seg.Close()
+	w.observe()
+	rec.close()
+	c.settle()
+	var silent *ingest.SilentError
+	switch {
+	case ctx.Err() != nil:
+		return w.heard, nil
+	case errors.As(err, &silent):
+		c.set(stateSilent, err)
+		return w.heard, err
+	case err == nil:
+		err = errEnded
+	}
+	c.set(stateFailed, err)
+	return w.heard, err
+}
+
+// settle adds the counts of a run that is over to those of the runs before.
+func (c *source) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.base, c.stats = addStats(c.base, c.stats), segment.Stats{}
+	c.ioBase.Bytes += c.io.Bytes
+	c.ioBase.Dropped += c.io.Dropped
+	c.io = ingest.Stats{}
+}
+
+func addStats(a, b segment.Stats) segment.Stats {
+	a.Packets += b.Packets
+	a.Lost += b.Lost
+	a.Errored += b.Errored
+	a.Segments += b.Segments
+	a.Damaged += b.Damaged
+	return a
+}
+
+// hint tells the segmenter the UTC that others gave to a media time: on a
+// standby the peer's, else the archive's own when a timeline begins, or the
+// peer's where the archive has none.
+func (c *source) hint(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool) {
+	for i, l := range c.s.links {
+		if l != nil && i < c.index {
+			if at, ok := l.dateOf(media); ok {
+				return at, true
+			}
+		}
+	}
+	if !fresh {
+		return 0, false
+	}
+	if at, ok, err := c.s.archive().DateOf(media, utc); err == nil && ok {
+		return at, true
+	}
+	for _, l := range c.s.links {
+		if l != nil {
+			if at, ok := l.dateOf(media); ok {
+				return at, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// watched is a source that tells what has become of each batch when the next
+// is asked for.
+type watched struct {
+	ingest.Source
+	c     *source
+	seg   *segment.Segmenter
+	units int64
+	heard bool
+}
+
+// Read implements ingest.Source.
+func (w *watched) Read(ctx context.Context) (*ingest.Batch, error) {
+	w.observe()
+	return w.Source.Read(ctx)
+}
+
+// observe runs on the pump's goroutine, as the segmenter does.
+func (w *watched) observe() {
+	st := w.seg.Stats()
+	now := time.Now()
+	c := w.c
+	c.mu.Lock()
+	back := false
+	if st.Units > w.units {
+		w.units = st.Units
+		if c.state != stateGood {
+			c.state, c.err, c.goodFrom, back = stateGood, nil, now, !w.heard
+		}
+		c.heard, w.heard = now, true
+	}
+	c.stats, c.io = st, w.Source.Stats()
+	c.mu.Unlock()
+	if back {
+		c.s.log.Info("input delivers", "input", c.url())
+		c.s.note(event.Event{Kind: event.SourceBack, Msg: "the input " + c.url() + " delivers"})
+	}
+}
+
+// recorder writes segments behind a queue, so that a slow disk does not keep a
+// source from being heard.
+type recorder struct {
+	s      *stream
+	w      *archive.Writer
+	input  uint8
+	queue  chan *m4f.Segment
+	done   chan struct{}
+	closed chan struct{} // closed when the queue is to be drained
+	lost   int
+}
+
+func newRecorder(s *stream, input uint8) *recorder {
+	r := &recorder{
+		s: s, input: input, w: s.archive().Writer(archive.Live, input, archive.WriterOptions{}),
+		queue: make(chan *m4f.Segment, queued), done: make(chan struct{}), closed: make(chan struct{}),
+	}
+	go r.run()
+	return r
+}
+
+// put hands over a segment; with a full queue it is dropped, told and later
+// healed.
+func (r *recorder) put(seg *m4f.Segment) {
+	select {
+	case r.queue <- seg:
+		r.lost = 0
+	default:
+		if r.lost++; r.lost == 1 {
+			r.s.log.Error("the archive takes segments too slowly; some are dropped", "start", seg.Header.UTC.Time())
+		}
+	}
+}
+
+func (r *recorder) run() {
+	defer close(r.done)
+	defer func() {
+		if err := r.w.Close(); err != nil {
+			r.s.wrote(err)
+		}
+	}()
+	for seg := range r.queue {
+		for {
+			err := r.write(seg)
+			r.s.wrote(err)
+			if err == nil || len(r.queue) == cap(r.queue) {
+				break
+			}
+			select {
+			case <-time.After(rewrite):
+				continue
+			case <-r.closed:
+			}
+			break
+		}
+	}
+}
+
+// write adds a segment if the view would take it: the peer may have delivered
+// it first.
+func (r *recorder) write(seg *m4f.Segment) error {
+	wants, err := r.s.archive().Wants([]archive.Record{{Header: seg.Header, Origin: archive.Live, Input: r.input}})
+	switch {
+	case err != nil:
+		return err
+	case len(wants) == 0:
+		return nil
+	case wants[0].Local:
+		return r.w.Copy(wants[0].Header)
+	}
+	return r.w.Append(seg)
+}
+
+// close drains the queue, for a bounded time.
+func (r *recorder) close() {
+	close(r.closed)
+	close(r.queue)
+	select {
+	case <-r.done:
+	case <-time.After(drain):
+		r.s.log.Error("the archive does not take the last segments in time")
+	}
+}

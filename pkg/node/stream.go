@@ -1,0 +1,240 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/thejerf/suture/v4"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/event"
+	"github.com/twindvr/twindvr/pkg/fsx"
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+// retryOpen is how often an archive that cannot be opened is tried again.
+const retryOpen = 2 * time.Second
+
+// stream is one stream of a node.
+type stream struct {
+	node *Node
+	cfg  *config.Stream
+	log  *slog.Logger
+
+	sources []*source // by input; nil for a peer
+	links   []*link   // by input; nil for a source
+	mirrors []*link   // replication where it has a port of its own
+	ctl     *controller
+
+	mu      sync.Mutex
+	arc     *archive.Stream
+	openErr error
+	retired bool
+	disk    error // why nothing can be written
+	cache   cachedArchive
+}
+
+func newStream(n *Node, c *config.Stream) *stream {
+	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name)}
+	s.sources = make([]*source, len(c.Inputs))
+	s.links = make([]*link, len(c.Inputs))
+	for i, in := range c.Inputs {
+		if in.Peer == nil {
+			s.sources[i] = newSource(s, i)
+			continue
+		}
+		s.links[i] = &link{s: s, index: i, peer: *in.Peer, replicate: c.DVR.Replicate}
+		if p := c.DVR.ReplicationPort; c.DVR.Replicate && p != 0 && p != in.Peer.Port {
+			far := *in.Peer
+			far.Port = p
+			s.links[i].replicate = false
+			s.mirrors = append(s.mirrors, &link{s: s, index: i, peer: far, replicate: true, mirror: true})
+		}
+	}
+	s.ctl = newController(s)
+	return s
+}
+
+func (s *stream) String() string { return "stream " + s.cfg.Name }
+
+// retire turns a stream that has stopped into one that is only served and
+// pruned.
+func (s *stream) retire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired = true
+}
+
+// Serve implements suture.Service: it opens the archive and runs the stream's
+// parts.
+func (s *stream) Serve(ctx context.Context) error {
+	for {
+		err := s.open()
+		if err == nil {
+			break
+		}
+		s.mu.Lock()
+		told := s.openErr != nil && s.openErr.Error() == err.Error()
+		s.openErr = err
+		s.mu.Unlock()
+		if !told {
+			s.log.Error("archive cannot be opened; trying again", "dir", s.cfg.DVR.Dir, "err", err)
+		}
+		if !pause(ctx, retryOpen) {
+			return ctx.Err()
+		}
+	}
+	sup := suture.New(s.cfg.Name, s.node.spec(s.log))
+	sup.Add(&pruner{s})
+	s.mu.Lock()
+	retired := s.retired
+	s.mu.Unlock()
+	if !retired {
+		s.note(event.Event{Kind: event.Start, Msg: "the node began to record"})
+		sup.Add(s.ctl)
+		for i := range s.cfg.Inputs {
+			if s.sources[i] != nil {
+				sup.Add(s.sources[i])
+			} else {
+				sup.Add(s.links[i])
+			}
+		}
+		for _, l := range s.mirrors {
+			sup.Add(l)
+		}
+		defer s.note(event.Event{Kind: event.Stop, Msg: "the node was stopped"})
+	}
+	return sup.Serve(ctx)
+}
+
+func (s *stream) open() error {
+	if s.cfg.DVR.Mounted {
+		if err := fsx.CheckMounted(s.cfg.DVR.Root); err != nil {
+			return err
+		}
+	}
+	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target()})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.openErr != nil {
+		s.log.Info("archive is open", "dir", s.cfg.DVR.Dir)
+	}
+	s.arc, s.openErr = a, nil
+	return nil
+}
+
+// target is the target duration of a segment in ticks.
+func (s *stream) target() int64 { return m4f.Ticks(s.cfg.SegmentDuration) }
+
+// archive is nil until it could be opened.
+func (s *stream) archive() *archive.Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.arc
+}
+
+func (s *stream) openError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.openErr
+}
+
+// note adds an event to the archive; where that is not possible the log has it.
+func (s *stream) note(e event.Event) {
+	e.Time, e.Stream = time.Now(), s.cfg.Name
+	if a := s.archive(); a != nil {
+		if err := a.Note(e); err != nil {
+			s.log.Debug("event could not be kept", "kind", e.Kind, "msg", e.Msg, "err", err)
+		}
+	}
+}
+
+// wrote takes the outcome of writing to the archive, and tells when it changes.
+func (s *stream) wrote(err error) {
+	s.mu.Lock()
+	was := s.disk
+	s.disk = err
+	s.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		s.log.Error("recording has stopped: the archive cannot be written; trying again", "err", err)
+		s.note(event.Event{Kind: event.Disk, Msg: fmt.Sprintf("the archive could not be written: %v", err)})
+	case err == nil && was != nil:
+		s.log.Info("the archive is written again")
+		s.note(event.Event{Kind: event.DiskBack, Msg: "the archive is written again"})
+	}
+}
+
+// restartLinks makes every connection to a peer begin anew.
+func (s *stream) restartLinks() {
+	for _, l := range append(append([]*link{}, s.links...), s.mirrors...) {
+		if l != nil {
+			l.restart()
+		}
+	}
+}
+
+// replicas are the links that fill gaps and damage.
+func (s *stream) replicas() []*link {
+	var out []*link
+	for _, l := range append(append([]*link{}, s.links...), s.mirrors...) {
+		if l != nil && l.replicate {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// pause waits; it returns false when the context has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// pruner keeps the archive to its depth.
+type pruner struct{ s *stream }
+
+func (p *pruner) String() string { return "pruning of " + p.s.cfg.Name }
+
+// pruneEvery is how often an archive is pruned.
+const pruneEvery = time.Minute
+
+// Serve implements suture.Service.
+func (p *pruner) Serve(ctx context.Context) error {
+	held := ""
+	for {
+		res, err := p.s.archive().Prune(time.Now(), archive.PruneOptions{Depth: p.s.cfg.DVR.Depth})
+		var wait *archive.PruneHeldError
+		switch {
+		case errors.As(err, &wait):
+			if held != err.Error() {
+				held = err.Error()
+				p.s.log.Error("pruning is held", "err", err)
+				p.s.note(event.Event{Kind: event.Prune, Msg: err.Error()})
+			}
+		case err != nil:
+			p.s.log.Error("pruning failed", "err", err)
+		case len(res.Hours) > 0:
+			held = ""
+			p.s.log.Info("pruned", "hours", len(res.Hours), "bytes", res.Bytes, "horizon", res.Horizon.Time())
+			p.s.note(event.Event{Kind: event.Prune, Msg: fmt.Sprintf("%d hours were pruned", len(res.Hours))})
+		}
+		if !pause(ctx, pruneEvery) {
+			return ctx.Err()
+		}
+	}
+}

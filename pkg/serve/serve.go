@@ -1,0 +1,82 @@
+package serve
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+)
+
+// Node is a running node as the HTTP side sees it.
+type Node interface {
+	m4fhttp.Provider
+	Status() NodeStatus
+}
+
+// Options are what a Handler needs.
+type Options struct {
+	Node   Node
+	Auth   *m4fhttp.Auth
+	NodeID string
+	Log    *slog.Logger
+}
+
+// Handler answers every request to a node: M4F for those with the cluster key,
+// the API for loopback only.
+type Handler struct {
+	node Node
+	m4f  *m4fhttp.Handler
+	mux  *http.ServeMux
+}
+
+// NewHandler returns a Handler.
+func NewHandler(o Options) *Handler {
+	h := &Handler{
+		node: o.Node,
+		m4f:  m4fhttp.NewHandler(m4fhttp.Options{Provider: o.Node, Auth: o.Auth, NodeID: o.NodeID, Log: o.Log}),
+		mux:  http.NewServeMux(),
+	}
+	h.mux.Handle("GET /api/v1/streams", loopbackOnly(h.streams))
+	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		m4fhttp.WriteProblem(w, http.StatusNotFound, "nothing is served at this address; try /api/v1/streams, or /STREAM/m4f/info")
+	})
+	return h
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if m4fhttp.Match(r) {
+		h.m4f.ServeHTTP(w, r)
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+func (h *Handler) streams(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	// The status has been sent; an error of writing is the client's going.
+	_ = json.NewEncoder(w).Encode(h.node.Status())
+}
+
+// loopbackOnly refuses requests that do not come from this machine.
+func loopbackOnly(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !fromLoopback(r.RemoteAddr) {
+			m4fhttp.WriteProblem(w, http.StatusForbidden, "the API answers requests from the node's own machine only")
+			return
+		}
+		next(w, r)
+	})
+}
+
+func fromLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,108 @@
+// Package serve is the HTTP side of a running node: M4F, the API and who may
+// use which. It declares what a node must offer; package node fulfils it.
+package serve
+
+import "time"
+
+// The modes of a stream, worst first; the first that holds is the stream's.
+const (
+	Offline   = "offline"   // no input works
+	Emergency = "emergency" // the first input does not work, a later one does
+	Recovery  = "recovery"  // gaps or damage are being filled from a peer
+	Normal    = "normal"
+)
+
+// NodeStatus is the answer to GET /api/v1/streams.
+type NodeStatus struct {
+	Node    string         `json:"node"` // random for each process
+	Version string         `json:"version"`
+	Started time.Time      `json:"started"`
+	Healthy bool           `json:"healthy"`
+	Streams []StreamStatus `json:"streams"`
+}
+
+// StreamStatus is what a node knows of one stream. Times are RFC 3339,
+// durations seconds, sizes bytes.
+type StreamStatus struct {
+	Name    string `json:"name"`
+	Mode    string `json:"mode"`
+	Healthy bool   `json:"healthy"`
+	// Unreplicated: the stream replicates and no peer of it can be reached.
+	Unreplicated bool `json:"unreplicated"`
+	// Problems are sentences for the operator, one for each reason that the
+	// stream is not healthy.
+	Problems []string      `json:"problems"`
+	Inputs   []InputStatus `json:"inputs"`
+	Peers    []PeerStatus  `json:"peers"`
+	Archive  ArchiveStatus `json:"archive"`
+	// Retired: the stream is no longer configured; it is served and pruned.
+	Retired bool `json:"retired"`
+}
+
+// InputStatus is one of a stream's inputs, in the order of the configuration.
+type InputStatus struct {
+	URL        string     `json:"url"`   // without credentials
+	State      string     `json:"state"` // good, waiting, closed, silent, failed
+	Active     bool       `json:"active"`
+	Standby    string     `json:"standby,omitempty"`    // hot or cold, of an input behind the first
+	Error      string     `json:"error,omitempty"`      // why it does not work
+	Since      *time.Time `json:"since,omitempty"`      // since when it is good
+	Packets    int64      `json:"packets"`              // transport packets
+	Bytes      int64      `json:"bytes"`                // received
+	Lost       int64      `json:"lost"`                 // transport packets known to be missing
+	Dropped    int64      `json:"dropped"`              // datagrams the kernel dropped
+	Errored    int64      `json:"errored"`              // transport packets with an error
+	Segments   int64      `json:"segments"`             // completed
+	Damaged    int64      `json:"damaged"`              // of them
+	Reconnects int64      `json:"reconnects"`           // attempts after the first
+	ClockError float64    `json:"clock_error_seconds"`  // by how much a peer's offset disagrees; 0: it does not
+	LastData   *time.Time `json:"last_data,omitempty"`  // when data last came
+	LastSeg    *time.Time `json:"last_segment_completed,omitempty"`
+}
+
+// PeerStatus is a peer that the archive is followed at.
+type PeerStatus struct {
+	URL        string     `json:"url"`
+	Reachable  bool       `json:"reachable"`
+	Replicates bool       `json:"replicates"` // gaps and damage are filled from it
+	Error      string     `json:"error,omitempty"`
+	Heard      *time.Time `json:"heard,omitempty"`
+	Mode       string     `json:"mode,omitempty"` // what the peer says of itself
+	// Pending counts segments that the peer has listed and that are not looked
+	// at yet; Lag is for how long the oldest of them has been.
+	Pending int     `json:"pending"`
+	Lag     float64 `json:"lag_seconds"`
+	// Reconciling: the archives are being compared or filled. Backlog is what
+	// is still to come; ETA is when, at the present rate.
+	Reconciling bool     `json:"reconciling"`
+	Backlog     int64    `json:"backlog_bytes"`
+	ETA         *float64 `json:"eta_seconds,omitempty"`
+	Segments    int64    `json:"segments"` // fetched
+	Copied      int64    `json:"copied"`   // made locally, for a better flag
+	Bytes       int64    `json:"bytes"`    // fetched
+	Unfilled    int      `json:"unfilled"` // segments the last comparison could not get
+	TrafficIn   int64    `json:"traffic_in_bytes"`
+	TrafficOut  int64    `json:"traffic_out_bytes"`
+}
+
+// ArchiveStatus is the state of a stream's archive.
+type ArchiveStatus struct {
+	Dir     string     `json:"dir"`
+	Error   string     `json:"error,omitempty"` // why nothing can be written
+	Oldest  *time.Time `json:"oldest,omitempty"`
+	Newest  *time.Time `json:"newest,omitempty"`
+	Horizon *time.Time `json:"horizon,omitempty"`
+	Depth   float64    `json:"depth_seconds"`
+	// Lag is how far the newest segment's end lies behind the clock.
+	Lag         *float64 `json:"lag_seconds,omitempty"`
+	Gaps        int      `json:"gaps"`
+	GapSeconds  float64  `json:"gap_seconds"`
+	Damaged     int      `json:"damaged"` // segments of the view
+	Partial     int      `json:"partial"` // segments of the view
+	Segments    int      `json:"segments"`
+	Bytes       int64    `json:"bytes"`
+	BytesPerSec float64  `json:"bytes_per_second"` // of the last hour
+	DiskFree    int64    `json:"disk_free_bytes"`
+	// DaysUntilFull is absent where the depth is reached or nothing is written.
+	DaysUntilFull *float64 `json:"days_until_full,omitempty"`
+}
