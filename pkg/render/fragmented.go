@@ -28,9 +28,10 @@ func writeFragmented(w *walker, out io.Writer) error {
 func (w *walker) initMoov() *mp4.MoovBox {
 	moov := mp4.NewMoovBox()
 	moov.AddChild(newMvhd(w.plan.tracks))
-	length := uint64(w.plan.length)
 	mvex := mp4.NewMvexBox()
-	mvex.AddChild(&mp4.MehdBox{Version: version(length), FragmentDuration: int64(length)})
+	if length := uint64(w.plan.length); w.plan.oneTimeline() {
+		mvex.AddChild(&mp4.MehdBox{Version: version(length), FragmentDuration: int64(length)})
+	}
 	for _, t := range w.plan.tracks {
 		var edits []mp4.ElstEntry
 		if w.shift > 0 {

@@ -2,6 +2,7 @@ package render
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -22,6 +23,7 @@ type placed struct {
 	archive.Piece
 	start int64 // ticks
 	joins bool  // goes on with the media time of the piece before it
+	fresh bool  // a new timeline
 }
 
 // contiguous is how many ticks of media time may be between two pieces of one
@@ -63,6 +65,8 @@ func (p *plan) add(piece archive.Piece) {
 		next.joins = -contiguous <= media && media <= contiguous
 		if media > 0 && sameClock(utc, media) {
 			next.start = end + media
+		} else {
+			next.fresh = !next.joins
 		}
 		if !archive.Follows(last.Piece, piece) {
 			p.result.Gaps = append(p.result.Gaps, Gap{last.Stop(), piece.Start()})
@@ -95,6 +99,11 @@ func (p *plan) edges(opt Options, oldest, newest m4f.UTC) {
 	if to := min(opt.To, newest); opt.To != 0 && last.Stop() < to-spanSlack {
 		p.result.Gaps = append(p.result.Gaps, Gap{last.Stop(), to})
 	}
+}
+
+// oneTimeline says whether the length of the export is known ahead.
+func (p *plan) oneTimeline() bool {
+	return !slices.ContainsFunc(p.pieces, func(x placed) bool { return x.fresh })
 }
 
 // total is how many bytes of media will be read.

@@ -14,7 +14,8 @@
 //   - The first picture or sound is presented at time 0. From there on media
 //     time counts: unbroken over 33-bit wraps; a gap inside a timeline lasts as
 //     long in the export as media time says it did; a new timeline starts where
-//     the one before ended, however long the pause between them was. A gap is
+//     the one before ended, however long the pause between them was, and at most
+//     a second later if some track lasted longer. A gap is
 //     taken as inside a timeline if it is as long in UTC as in media time, to
 //     within a second and 500 ppm, and shorter than 2^32 ticks (13 hours).
 //   - A change of a stream's configuration adds a sample description to its
@@ -25,6 +26,7 @@
 package render
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -94,13 +96,18 @@ func Export(ctx context.Context, a Archive, w io.Writer, opt Options) (Result, e
 		return Result{}, err
 	}
 	out := &counter{w: w}
+	buf := bufio.NewWriterSize(out, 256<<10)
 	wk := &walker{ctx: ctx, archive: a, plan: p, progress: opt.Progress}
 	if opt.Faststart {
-		err = writeFaststart(wk, out)
+		err = writeFaststart(wk, buf)
 	} else {
-		err = writeFragmented(wk, out)
+		err = writeFragmented(wk, buf)
+	}
+	if err == nil {
+		err = buf.Flush()
 	}
 	p.result.Bytes = out.n
+	p.result.Duration = m4f.Duration(p.length + wk.moved)
 	return p.result, err
 }
 

@@ -17,6 +17,7 @@ type walker struct {
 	plan     *plan
 	progress func(int64)
 
+	moved int64 // how much later than planned the pieces are by now
 	base  int64 // time on the plan's axis that is presented at 0
 	shift int64 // added to decode times so that none is negative
 	last  map[*track]int64
@@ -44,13 +45,14 @@ type part struct {
 // chunk is one piece of the plan, read.
 type chunk struct {
 	*placed
+	start int64 // on the plan's axis
 	media []byte
 	parts []part
 }
 
 // each calls fn with every piece. It can be called again from the start.
 func (w *walker) each(fn func(*chunk) error) error {
-	w.last = map[*track]int64{}
+	w.last, w.moved = map[*track]int64{}, 0
 	next, err := w.load(0)
 	if err != nil {
 		return err
@@ -67,6 +69,7 @@ func (w *walker) each(fn func(*chunk) error) error {
 		if i == 0 {
 			w.setBase(cur)
 		}
+		w.makeRoom(cur, next)
 		w.settle(cur, next)
 		if err := fn(cur); err != nil {
 			return err
@@ -93,11 +96,11 @@ func (w *walker) load(i int) (*chunk, error) {
 	if w.progress != nil {
 		w.progress(int64(len(seg.Media)))
 	}
-	c := &chunk{placed: p, media: seg.Media}
+	c := &chunk{placed: p, start: p.start + w.moved, media: seg.Media}
 	// The segment's opening on the fragment's axis and on the plan's.
 	ref := f.Tracks[0].Start
 	opening := ref + m4f.Diff33(p.MediaTime, ref)
-	move := p.start - p.From - opening
+	move := p.start + w.moved - p.From - opening
 	for k, t := range f.Tracks {
 		q := part{mapped: m.tracks[k], samples: make([]sample, len(t.Samples))}
 		for j, s := range t.Samples {
@@ -194,6 +197,38 @@ func (w *walker) setBase(c *chunk) {
 	}
 	if dts < w.base {
 		w.shift = w.base - dts
+	}
+}
+
+// maxRoom is how far at most a new timeline is put off, in ticks.
+const maxRoom = m4f.Timescale
+
+// makeRoom puts off a new timeline, and all behind it, until every track of the
+// one before it has ended: they do not end together, and the sound of two
+// timelines must not overlap.
+func (w *walker) makeRoom(cur, next *chunk) {
+	if next == nil || !next.fresh {
+		return
+	}
+	room := int64(0)
+	for k := range cur.parts {
+		p := &cur.parts[k]
+		n := len(p.samples)
+		if n == 0 || p.track.info.Config.Codec.IsData() {
+			continue
+		}
+		if first, ok := next.first(p.track); ok {
+			room = max(room, p.samples[n-1].dts+int64(p.samples[n-1].dur)-first)
+		}
+	}
+	room = min(room, maxRoom)
+	w.moved += room
+	next.start += room
+	for k := range next.parts {
+		for j := range next.parts[k].samples {
+			next.parts[k].samples[j].dts += room
+			next.parts[k].samples[j].pts += room
+		}
 	}
 }
 

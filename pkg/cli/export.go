@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	stdio "io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/render"
+	"github.com/twindvr/twindvr/pkg/replicate"
+)
+
+type exportOptions struct {
+	span      spanFlags
+	duration  time.Duration
+	peer      peerOptions
+	output    string
+	faststart bool
+	json      bool
+}
+
+// AddFlags adds the flags of export.
+func (o *exportOptions) AddFlags(fs *pflag.FlagSet, io IO) {
+	o.span.AddFlags(fs, io.Clock)
+	addDuration(fs, &o.duration, "duration", "", "export this much, as 10m: from --from or the beginning, or up to --to")
+	o.peer.AddFlags(fs)
+	fs.StringVarP(&o.output, "output", "o", "-", "write to `FILE`, which appears when it is whole; - is standard output")
+	fs.BoolVar(&o.faststart, "faststart", false, "write a plain MP4 file with its tables first, instead of a fragmented one; the archive is read twice")
+	fs.BoolVar(&o.json, "json", false, "print what was exported as a JSON object; --output must name a file")
+}
+
+func newExportCmd(io IO) *cobra.Command {
+	var o exportOptions
+	cmd := &cobra.Command{
+		Use:   "export ARCHIVE",
+		Short: "Write a span of an archive as MP4",
+		Long: `export writes what a reader of the archive sees as one MP4 file: the whole
+archive, or the span that --from, --to and --duration say. The span grows to
+whole segments, so that it begins at a keyframe.
+
+Time in the file starts at 0 and is unbroken where the source's clock wraps or
+starts anew. Where something is missing, it stands still for as long. Two nodes
+with the same segments write the same bytes.
+
+ARCHIVE is the directory of a stream, or a peer (m4f://HOST[:PORT]/STREAM).
+
+With --json the object has segments, bytes, duration (seconds), damaged (the
+number of segments recorded with loss) and gaps, each with from and to.
+
+Exit status: 0 done, 1 done but there are gaps or damage inside the span, or
+nothing is recorded there, 2 trouble.`,
+		Example: `  twindvr export /storage/example --from 2026-11-22T12:00:00Z --duration 10m > clip.mp4
+  twindvr export m4f://b:8081/example --from -1h --faststart --output last-hour.mp4`,
+		Args: wantArgs("ARCHIVE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runExport(cmd.Context(), &o, io, args[0])
+		},
+	}
+	o.AddFlags(cmd.Flags(), io)
+	return cmd
+}
+
+func runExport(ctx context.Context, o *exportOptions, io IO, location string) error {
+	if err := o.check(io); err != nil {
+		return err
+	}
+	side, closeSide, err := o.peer.side(location)
+	if err != nil {
+		return err
+	}
+	defer closeSide()
+	a := exported{ctx, side}
+	opt := render.Options{Faststart: o.faststart}
+	if opt.From, opt.To, err = o.times(a); err != nil {
+		return err
+	}
+	bar := newProgress(io, -1, "export")
+	defer bar.Done()
+	opt.Start, opt.Progress = bar.Total, bar.Add
+	var result render.Result
+	err = writeOutput(o.output, io.Out, func(w stdio.Writer) error {
+		var err error
+		result, err = render.Export(ctx, a, w, opt)
+		return err
+	})
+	bar.Done()
+	if errors.Is(err, render.ErrEmpty) {
+		return statusf("%s: %v", location, err)
+	}
+	if err != nil {
+		return err
+	}
+	if o.json {
+		if err := printExport(io.Out, &result); err != nil {
+			return err
+		}
+	}
+	return judgeExport(&result)
+}
+
+// check refuses flags that do not go together.
+func (o *exportOptions) check(io IO) error {
+	switch {
+	case o.duration != 0 && o.span.From.IsSet && o.span.To.IsSet:
+		return errors.New("--from, --to and --duration together say too much; leave one out")
+	case o.output == "-" && o.json:
+		return errors.New("--json prints to standard output, where the MP4 file goes; name a file with --output")
+	case o.output == "-" && terminal(io.Out):
+		return errors.New("standard output is a terminal; redirect it, or name a file with --output")
+	case o.output == "":
+		return errors.New("--output names no file")
+	}
+	return o.span.check()
+}
+
+// times are the ends of the span, 0 where the archive's own are meant.
+func (o *exportOptions) times(a exported) (from, to m4f.UTC, err error) {
+	from, to = o.span.From.UTC, o.span.To.UTC
+	switch d := m4f.Ticks(o.duration); {
+	case d == 0:
+	case o.span.To.IsSet:
+		from = max(0, to.Add(-d))
+	case o.span.From.IsSet:
+		to = from.Add(d)
+	default:
+		oldest, _, err := a.Bounds()
+		if err != nil {
+			return 0, 0, err
+		}
+		to = oldest.Add(d)
+	}
+	return from, to, nil
+}
+
+// exported is an archive or a peer as render reads it.
+type exported struct {
+	ctx  context.Context
+	side replicate.Side
+}
+
+func (a exported) Span(from, to m4f.UTC) ([]archive.Element, error) {
+	return a.side.Segments(a.ctx, from, to)
+}
+
+func (a exported) ReadElement(e *archive.Element) (*m4f.Segment, error) {
+	return a.side.Fetch(a.ctx, &e.Record, nil)
+}
+
+func (a exported) Bounds() (oldest, newest m4f.UTC, err error) {
+	info, err := a.side.Info(a.ctx)
+	return info.Oldest, info.Newest, err
+}
+
+// writeOutput has fn write to a file, or to stdout for "-". A regular file gets
+// its name only when all of it is on the disk; after an error nothing is left.
+func writeOutput(name string, stdout stdio.Writer, fn func(stdio.Writer) error) error {
+	if name == "-" {
+		return fn(stdout)
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() { // a pipe, a device
+		if info.IsDir() {
+			return fmt.Errorf("--output %s is a directory; name a file in it", name)
+		}
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(fn(f), f.Close())
+	}
+	temp := filepath.Join(filepath.Dir(name), ".tmp-"+filepath.Base(name)+"-"+rand.Text()[:8])
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	err = fn(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(temp, name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return nil
+}
+
+type exportGap struct {
+	From m4fhttp.Time `json:"from"`
+	To   m4fhttp.Time `json:"to"`
+}
+
+func printExport(w stdio.Writer, r *render.Result) error {
+	line := struct {
+		Segments int         `json:"segments"`
+		Bytes    int64       `json:"bytes"`
+		Duration json.Number `json:"duration"`
+		Damaged  int         `json:"damaged"`
+		Gaps     []exportGap `json:"gaps"`
+	}{r.Segments, r.Bytes, json.Number(strconv.FormatFloat(r.Duration.Seconds(), 'f', 3, 64)), r.Damaged, []exportGap{}}
+	for _, g := range r.Gaps {
+		line.Gaps = append(line.Gaps, exportGap{m4fhttp.Time(g.From), m4fhttp.Time(g.To)})
+	}
+	out := newJSONLines(w)
+	if err := out.Write(line); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// maxGapsLogged bounds what a span with many gaps says.
+const maxGapsLogged = 20
+
+// judgeExport says what is missing from what was exported.
+func judgeExport(r *render.Result) error {
+	missing := time.Duration(0)
+	for i, g := range r.Gaps {
+		d := m4f.Duration(int64(g.To - g.From))
+		missing += d
+		if i < maxGapsLogged {
+			slog.Warn("gap", "from", m4fhttp.Time(g.From), "to", m4fhttp.Time(g.To), "duration", d.Round(time.Millisecond))
+		}
+	}
+	var what []string
+	if n := len(r.Gaps); n > 0 {
+		what = append(what, fmt.Sprintf("%s (%v)", counted(n, "gap"), missing.Round(time.Millisecond)))
+	}
+	if r.Damaged > 0 {
+		what = append(what, counted(r.Damaged, "damaged segment"))
+	}
+	if len(what) == 0 {
+		return nil
+	}
+	return statusf("the span has %s", strings.Join(what, " and "))
+}
+
+// counted is a number and its noun.
+func counted(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
