@@ -29,6 +29,7 @@ var commands = []func(IO) *cobra.Command{
 	newServeM4FCmd,
 	newDiffArchiveCmd,
 	newBackfillCmd,
+	newExportCmd,
 	newLsCmd,
 	newPruneCmd,
 	newSuperviseCmd,
