@@ -104,6 +104,25 @@ func makeMarker(fsys fsx.FS, dir string, m *marker) error {
 	return nil
 }
 
+// CanCreate says whether Create would find or could make a stream in dir. It
+// changes nothing.
+func CanCreate(dir, name string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		name = filepath.Base(dir)
+	}
+	if err := ValidName(name); err != nil {
+		return err
+	}
+	if _, err = readMarker(fsx.OS, dir); isNotExist(err) {
+		return checkPlace(fsx.OS, dir)
+	}
+	return err
+}
+
 // checkPlace refuses a directory that holds something, or that lies below or
 // above a stream.
 func checkPlace(fsys fsx.FS, dir string) error {

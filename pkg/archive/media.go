@@ -98,6 +98,45 @@ func (s *Stream) Has(id m4f.Identity, near m4f.UTC) (bool, error) {
 	return err == nil, err
 }
 
+// Present says whether the archive holds this occurrence of a segment already,
+// and knows it to be as good: adding it would change nothing.
+func (s *Stream) Present(h *m4f.Header) (bool, error) {
+	if _, err := s.hours(h.UTC, h.UTC.Add(1)); err != nil { // takes note of changes
+		return false, err
+	}
+	best, found := *h, false
+	for at := hourOf(h.UTC) - 1; at <= hourOf(h.UTC)+1; at++ {
+		recs, err := s.recordsIn(at)
+		if err != nil {
+			return false, err
+		}
+		for i := range recs {
+			r := &recs[i]
+			if r.ID != h.ID || r.UTC-h.UTC >= occurrence || h.UTC-r.UTC >= occurrence {
+				continue
+			}
+			if !found {
+				best, found = r.Header, true
+			}
+			bestFlags(&best, &r.Header)
+		}
+	}
+	mine := best
+	bestFlags(&best, h)
+	return found && !improves(&best, &mine), nil
+}
+
+func (s *Stream) recordsIn(h hour) ([]stored, error) {
+	c := &s.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, err := c.versionOf(h)
+	if err != nil {
+		return nil, err
+	}
+	return c.recordsOf(h, v)
+}
+
 // lookup finds a copy of a segment.
 func (s *Stream) lookup(id m4f.Identity, near m4f.UTC) (stored, error) {
 	hours, err := s.hours(0, 0)
@@ -121,14 +160,7 @@ func (s *Stream) lookup(id m4f.Identity, near m4f.UTC) (stored, error) {
 }
 
 func (s *Stream) lookupIn(h hour, id m4f.Identity) (stored, bool, error) {
-	c := &s.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	v, err := c.versionOf(h)
-	if err != nil {
-		return stored{}, false, err
-	}
-	recs, err := c.recordsOf(h, v)
+	recs, err := s.recordsIn(h)
 	for i := range recs {
 		if recs[i].ID == id {
 			return recs[i], true, err

@@ -132,27 +132,6 @@ type Interval struct {
 	Timelines int   // stretches of unbroken media time in it
 }
 
-// walk calls fn with the pieces of the view in [from, to) in playing order,
-// each with the ticks that are missing ahead of it (0: none) and whether it
-// goes on with the media time of the one before.
-func (s *Stream) walk(from, to m4f.UTC, fn func(p Piece, gap int64, goesOn bool)) error {
-	var last, furthest Piece // the one played last, and the one that ends last
-	return s.eachPiece(from, to, func(p Piece) {
-		e := *p.Element // the views of hours gone by are not kept alive
-		p.Element = &e
-		if last.Element == nil {
-			fn(p, 0, false)
-			last, furthest = p, p
-			return
-		}
-		fn(p, min(gapBetween(last, p), gapBetween(furthest, p)), continues(last, p))
-		last = p
-		if p.Stop() >= furthest.Stop() {
-			furthest = p
-		}
-	})
-}
-
 // continues says whether b goes on with a's media time.
 func continues(a, b Piece) bool {
 	d := m4f.Diff33(b.Media(), a.Media()+(a.To-a.Part.From))
@@ -162,28 +141,63 @@ func continues(a, b Piece) bool {
 // Coverage returns the stretches of the view in [from, to), which they are
 // clipped to. from 0 is the beginning and to 0 the end.
 func (s *Stream) Coverage(from, to m4f.UTC) ([]Interval, error) {
-	var out []Interval
-	var last *Element
-	err := s.walk(from, to, func(p Piece, gap int64, goesOn bool) {
-		if len(out) == 0 || gap > 0 {
-			out = append(out, Interval{From: p.Start(), To: p.Stop(), Timelines: 1})
-		} else if !goesOn {
-			out[len(out)-1].Timelines++
-		}
-		iv := &out[len(out)-1]
-		iv.To = max(iv.To, p.Stop())
-		if last == nil || p.ID != last.ID || p.UTC != last.UTC {
-			iv.count(p.Element)
-		}
-		last = p.Element
-	})
-	for i := range out {
-		out[i].From = max(out[i].From, from)
-		if to != 0 {
-			out[i].To = min(out[i].To, to)
+	c := coverage{from: from, to: to}
+	err := s.eachPiece(from, to, c.add)
+	return c.intervals, err
+}
+
+// Cover returns the stretches and the gaps between them of a view that was
+// read elsewhere, clipped to [from, to). The gaps have no cause.
+func Cover(els []Element, from, to m4f.UTC) ([]Interval, []Gap) {
+	c := coverage{from: from, to: to}
+	for _, p := range Pieces(els) {
+		if p.Stop() > from && (to == 0 || p.Start() < to) {
+			c.add(p)
 		}
 	}
-	return out, err
+	return c.intervals, c.gaps
+}
+
+// coverage sums up pieces that come in playing order.
+type coverage struct {
+	from, to  m4f.UTC
+	intervals []Interval
+	gaps      []Gap
+
+	last, furthest Piece // the one played last, and the one that ends last
+}
+
+func (c *coverage) add(p Piece) {
+	e := *p.Element // views of hours gone by are not kept alive
+	p.Element = &e
+	first := c.last.Element == nil
+	if first {
+		c.open(p)
+	} else if gap := min(gapBetween(c.last, p), gapBetween(c.furthest, p)); gap > 0 {
+		c.gaps = append(c.gaps, Gap{From: p.Start().Add(-gap), To: p.Start()})
+		c.open(p)
+	} else if !continues(c.last, p) {
+		c.intervals[len(c.intervals)-1].Timelines++
+	}
+	iv := &c.intervals[len(c.intervals)-1]
+	iv.To = max(iv.To, c.clip(p.Stop()))
+	if first || p.ID != c.last.ID || p.UTC != c.last.UTC {
+		iv.count(&e)
+	}
+	if c.last = p; first || p.Stop() >= c.furthest.Stop() {
+		c.furthest = p
+	}
+}
+
+func (c *coverage) open(p Piece) {
+	c.intervals = append(c.intervals, Interval{From: max(p.Start(), c.from), To: c.clip(p.Stop()), Timelines: 1})
+}
+
+func (c *coverage) clip(u m4f.UTC) m4f.UTC {
+	if c.to != 0 {
+		return min(u, c.to)
+	}
+	return u
 }
 
 func (iv *Interval) count(e *Element) {
@@ -216,21 +230,19 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 	if to == 0 || to > info.Newest {
 		to = info.Newest
 	}
-	var out []Gap
-	at := from
-	err = s.walk(from, to, func(p Piece, gap int64, _ bool) {
-		if at == from && p.Start()-from > utcSlack { // the span begins in a gap
-			gap = int64(p.Start() - from)
-		}
-		if gap > 0 {
-			out = append(out, Gap{From: p.Start().Add(-gap), To: p.Start()})
-		}
-		at = max(at, p.Stop())
-	})
-	if err != nil {
+	c := coverage{from: from, to: to}
+	if err := s.eachPiece(from, to, c.add); err != nil {
 		return nil, err
 	}
-	if to-at > utcSlack { // and ends in one
+	out := c.gaps
+	at := from // where the span ends in a gap, if it does
+	if n := len(c.intervals); n > 0 {
+		if c.intervals[0].From-from > utcSlack {
+			out = slices.Insert(out, 0, Gap{From: from, To: c.intervals[0].From})
+		}
+		at = c.intervals[n-1].To
+	}
+	if to-at > utcSlack {
 		out = append(out, Gap{From: at, To: to})
 	}
 	for i := range out {
