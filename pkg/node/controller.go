@@ -146,7 +146,7 @@ func (c *controller) setMode(active int, now time.Time) {
 		mode = serve.Emergency
 	default:
 		for _, l := range c.s.replicas() {
-			if l.recovering() {
+			if l.recovering(now, c.s.holes) {
 				mode = serve.Recovery
 			}
 		}

@@ -37,6 +37,8 @@ type link struct {
 	heard     time.Time // of the status
 	goodFrom  time.Time
 	lastGood  time.Time
+	connected bool      // since it was reached
+	reached   time.Time // when
 	err       error
 	media     int64 // of the newest record listed
 	utc       m4f.UTC
@@ -130,7 +132,7 @@ func (l *link) onStatus(st *m4fhttp.Status, err error) {
 	defer l.mu.Unlock()
 	l.err = err
 	if st == nil {
-		l.status = nil
+		l.status, l.connected = nil, false
 		return
 	}
 	l.status, l.heard = st, now
@@ -207,8 +209,25 @@ func (l *link) reachable() bool {
 	return ok && st.Connected
 }
 
-// recovering says whether gaps or damage are being filled from the peer.
-func (l *link) recovering() bool {
+// settle is how long after a comparison what it left to following may take.
+const settle = ownTime + 2*time.Second
+
+// recovering says whether gaps or damage are being filled from the peer. holes
+// tells whether the archive has any; it is asked only where it matters.
+func (l *link) recovering(now time.Time, holes func() bool) bool {
 	st, ok := l.stats()
-	return ok && l.replicate && st.Reconciling && st.Backlog > 0
+	switch {
+	case !ok || !l.replicate || !st.Connected:
+		return false
+	case st.Reconciling && st.Backlog > 0:
+		return true
+	}
+	l.mu.Lock()
+	if !l.connected {
+		l.connected, l.reached = true, now
+	}
+	reached := l.reached
+	l.mu.Unlock()
+	recent := st.Reconciled.Before(reached) || now.Sub(st.Reconciled) < settle
+	return recent && holes()
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // archiveEvery is how often the archive is summed up at most.
-const archiveEvery = 2 * time.Second
+const archiveEvery = time.Second
 
 // cachedArchive is a summary of the archive and when it was made.
 type cachedArchive struct {
@@ -75,7 +75,7 @@ func (s *stream) problems(st *serve.StreamStatus) []string {
 	case serve.Offline:
 		add("no input works")
 	case serve.Emergency:
-		add("the first input, %s, does not work: %s", st.Inputs[0].URL, reason(st.Inputs[0]))
+		add("%s", firstInput(&st.Inputs[0], s.cfg.Inputs[0].ReturnAfter))
 	}
 	if st.Unreplicated {
 		for _, p := range st.Peers {
@@ -92,11 +92,15 @@ func (s *stream) problems(st *serve.StreamStatus) []string {
 	return out
 }
 
-func reason(in serve.InputStatus) string {
-	if in.Error != "" {
-		return in.Error
+// firstInput says why the first input is not the one in use.
+func firstInput(in *serve.InputStatus, returnAfter time.Duration) string {
+	switch {
+	case in.State == stateGood:
+		return fmt.Sprintf("the first input, %s, works again and is taken back when it has for %v", in.URL, returnAfter)
+	case in.Error != "":
+		return fmt.Sprintf("the first input, %s, does not work: %s", in.URL, in.Error)
 	}
-	return "it is " + in.State
+	return fmt.Sprintf("the first input, %s, does not work: it is %s", in.URL, in.State)
 }
 
 func (c *source) status() serve.InputStatus {
@@ -185,6 +189,12 @@ func (l *link) peerStatus(now time.Time) serve.PeerStatus {
 		p.ETA = &eta
 	}
 	return p
+}
+
+// holes says whether the archive has gaps or damage within its depth.
+func (s *stream) holes() bool {
+	st := s.archiveStatus(time.Now())
+	return st.Gaps+st.Damaged > 0
 }
 
 // archiveStatus sums the archive up; the result is kept for some seconds.
