@@ -158,9 +158,11 @@ func (h *Handler) serveLive(q *request) error {
 	}
 	q.w.Header().Set("Content-Type", mediaType)
 	q.w.WriteHeader(http.StatusOK)
-	if l.send() != nil || l.flush() != nil || l.follow(cursor) != nil {
-		cut()
+	if l.send() == nil && l.flush() == nil {
+		// It ends when the client or the archive does.
+		_ = l.follow(cursor)
 	}
+	cut()
 	return nil
 }
 
