@@ -431,7 +431,9 @@ func (d *Demuxer) begin(s *stream, n int64, pay []byte) []byte {
 	}
 	whole := s.t.Codec == m4f.CodecData
 	switch {
-	case s.need == 0:
+	case s.need == 0, s.t.Kind == Video && s.need <= hdr-6:
+		// Unbounded, as video may be. A length that does not hold the header
+		// is that of a picture of 64 KiB or more, cut to 16 bits.
 		s.need = -1
 	case whole:
 		s.need += 6
