@@ -175,7 +175,7 @@ func (r *changesReader) offset(c Cursor) (int64, error) {
 	lineage, off, ok := strings.Cut(string(c), "-")
 	l, err1 := strconv.ParseUint(lineage, 16, 64)
 	o, err2 := strconv.ParseInt(off, 10, 64)
-	if !ok || err1 != nil || err2 != nil || len(lineage) != 16 || l != r.lineage || o < r.base || o > r.size {
+	if !ok || err1 != nil || err2 != nil || len(lineage) != 16 || l != r.lineage || o < r.base || o > max(r.size, r.base) {
 		return 0, ErrCursorGone
 	}
 	return o, nil

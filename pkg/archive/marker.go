@@ -135,6 +135,9 @@ func checkPlace(fsys fsx.FS, dir string) error {
 		}
 	}
 	st, err := fsys.Stat(dir)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return &NotStreamError{Dir: dir, Reason: "a part of its path is a file; name a directory", Err: err}
+	}
 	if isNotExist(err) {
 		return nil
 	}

@@ -161,6 +161,7 @@ func (r *indexRecord) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.Length))
 	dst = binary.BigEndian.AppendUint32(dst, r.number)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Arrived))
+	dst = append(dst, 0, 0, 0, 0)
 	return binary.BigEndian.AppendUint32(dst, crc(dst[n:]))
 }
 

@@ -149,7 +149,7 @@ func compareCopies(a, b *stored) int {
 	)
 }
 
-// add takes a copy into the element: what any node has found whole or clean is.
+// add takes a copy into the element.
 func (e *candidate) add(c *stored) {
 	bestFlags(&e.Header, &c.Header)
 	if c.remote {
@@ -166,18 +166,33 @@ func (e *candidate) add(c *stored) {
 	bestFlags(&e.mine, &c.Header)
 }
 
+// bestFlags gives h the flags and counts of c if they are better in the order
+// of the view. They go together: taking the best of each alone would make a
+// segment of two poor copies better than either, and a node that had dropped one
+// of them as superseded would see something else than one that had not. Only a
+// discontinuity is none if any node has heard what was before.
 func bestFlags(h, c *m4f.Header) {
-	const bad = m4f.Damaged | m4f.Partial | m4f.Discontinuity
-	h.Flags &= c.Flags | ^bad
-	h.Lost, h.Errored = min(h.Lost, c.Lost), min(h.Errored, c.Errored)
+	known := h.Flags & c.Flags & m4f.Discontinuity
+	if cmp.Or(compareFlags(c, h), cmp.Compare(c.Lost, h.Lost)) < 0 {
+		h.Flags, h.Lost, h.Errored = c.Flags, c.Lost, c.Errored
+	}
+	h.Flags = h.Flags&^m4f.Discontinuity | known
+}
+
+// compareFlags is the part of the view's order that nodes may judge
+// differently: clean, whole, fewer lost packets.
+func compareFlags(a, b *m4f.Header) int {
+	return cmp.Or(
+		cmp.Compare(a.Flags&m4f.Damaged, b.Flags&m4f.Damaged),
+		cmp.Compare(a.Flags&m4f.Partial, b.Flags&m4f.Partial),
+		cmp.Compare(uint64(a.Lost)+uint64(a.Errored), uint64(b.Lost)+uint64(b.Errored)),
+	)
 }
 
 // better is the order of the view.
 func better(a, b *Element) int {
 	return cmp.Or(
-		cmp.Compare(a.Flags&m4f.Damaged, b.Flags&m4f.Damaged),
-		cmp.Compare(a.Flags&m4f.Partial, b.Flags&m4f.Partial),
-		cmp.Compare(uint64(a.Lost)+uint64(a.Errored), uint64(b.Lost)+uint64(b.Errored)),
+		compareFlags(&a.Header, &b.Header),
 		cmp.Compare(b.Duration, a.Duration),
 		cmp.Compare(b.Length, a.Length),
 		bytes.Compare(a.ID[:], b.ID[:]),

@@ -100,7 +100,4 @@ func wantsIn(here, offered []stored, h hour) []Want {
 }
 
 // improves says whether best is more than what this archive knows by itself.
-func improves(best, mine *m4f.Header) bool {
-	return best.Flags&(m4f.Damaged|m4f.Partial) != mine.Flags&(m4f.Damaged|m4f.Partial) ||
-		uint64(best.Lost)+uint64(best.Errored) < uint64(mine.Lost)+uint64(mine.Errored)
-}
+func improves(best, mine *m4f.Header) bool { return compareFlags(best, mine) < 0 }

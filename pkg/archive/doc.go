@@ -1,0 +1,99 @@
+// Package archive keeps the segments of a stream in files.
+//
+// An archive is the set of its segments. Writers only ever add files, any
+// number of them at once, in any number of processes, without a lock. What a
+// reader sees, the view, is a function of the segments that are there, so any
+// order of arrival ends in the same archive and there is nothing to repair at
+// start. FORMAT.md beside this file describes the layout and every record to
+// the byte; view.go is the function.
+//
+// # What always holds
+//
+//   - An extent has one writer, is made with O_EXCL and only appended to. A run
+//     never opens one that is there. Nothing in it is ever changed.
+//   - A segment's bytes are in the extent before its record is in the index, and
+//     that before its line is in changes. So whoever reads a line finds the
+//     record, and whoever finds the record finds the bytes.
+//   - Readers stop at the last whole segment of an extent. What the index lacks
+//     (it is absent, short or broken) they take from the segment headers in the
+//     extent. A file that a crash cut short is a shorter file, nothing more.
+//   - Nothing before the horizon is shown, added, wanted or announced, whether its
+//     files are still there or not.
+//   - A segment's hour is that of its own UTC, and its duration is at most an
+//     hour, so the view of an hour follows from its extents and those of the hours
+//     before and after.
+//
+// # Steps
+//
+// Each list is in order. Stopping after any step (a crash, kill -9, a full disk)
+// leaves what is said behind it, and going on later needs nothing but the
+// operation itself. The tests stop at every call on the file system in each of
+// them and compare.
+//
+// Create (marker.go):
+//
+//  1. refuse a directory that holds something, or that is below or above a stream
+//  2. make the missing directories: an empty directory, which Create takes
+//  3. write stream.json under a temporary name, sync it: readers pass it over
+//  4. link it to its name: the stream exists; of two processes the first wins
+//  5. remove the temporary name, sync the directory
+//
+// Append (writer.go, put):
+//
+//  1. for the first segment of an extent: make the hour's directory and the
+//     extent, empty, with O_EXCL: an extent with no segment
+//  2. append header, moof and mdat, with the init segment ahead of the first, in
+//     one write: once it is whole, readers that scan the extent see the segment;
+//     until then they see nothing of it
+//  3. append the index record, with the index header ahead of the first: readers
+//     of the index see it
+//  4. with SyncAlways: fdatasync of the extent, then of the index, then fsync of
+//     the hour's directory if they are new. Otherwise the same happens within the
+//     sync interval, behind step 5
+//  5. append the line to changes, in one write: followers see it
+//
+// An error in any of them takes back what was written (truncates extent and
+// index to the last whole segment, removes an extent that never had one) as far
+// as the disk allows, and ends the extent. Where it does not allow it, a whole
+// segment may stay that Append has refused; appending it again adds a copy,
+// which the view merges.
+//
+// End of an extent (at the hour, at another init segment, at a gap, at the 33-bit
+// wrap, at the end of a run, after an error):
+//
+//  1. make it durable as in step 4 of append
+//  2. close both files. Nothing is written: an extent has no end mark
+//
+// Backfill is append by another writer, with another origin: hours that are over
+// get further extents. Verify the identity first; Append does not. A better flag
+// for a segment that is there is a copy of the segment, appended by Writer.Copy.
+//
+// Prune (prune.go, drop):
+//
+//  1. publish stream.json with the new horizon: from here on the hours before it
+//     do not exist for anyone
+//  2. write the place of the first line that is kept into the header of changes,
+//     in place, then free the blocks ahead of it. Offsets never move: writers
+//     append and followers read on undisturbed, and a cursor from before that
+//     place is answered with ErrCursorGone
+//  3. remove the files of each hour, oldest first, then the directories that are
+//     empty by that. What a stopped pass leaves, the next one removes
+//
+// A writer that is adding to an hour which is being removed either finds the
+// horizon, or writes into files that nobody sees.
+//
+// # Why changes is not rewritten
+//
+// To rewrite it while other processes append, a pruner would have to publish a new
+// file, and every writer to look after each append whether its file is still the
+// one of that name, and cursors would need translating. Freeing the blocks of a
+// prefix (FALLOC_FL_PUNCH_HOLE) needs none of that. Where a file system cannot do
+// it (NFS before 4.2) the lines stay on disk: 24 bytes a segment, with 4 s
+// segments 190 MB in a year.
+//
+// # A power cut
+//
+// costs at most what was written since the last sync, and the peer heals it. An
+// extent or index may then be short, or end in zeros; readers pass over both, and
+// bytes that are not what their identity says are found by Media.Read.
+package archive

@@ -1,0 +1,569 @@
+package archive
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/event"
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+func TestCreate(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Chmod(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(root, 4242, 4343); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := filepath.Join(root, "sport", "hd")
+	s, err := Create(dir, "sport/hd", Options{TargetDuration: 4 * sec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := s.Info(); err != nil || info.Name != "sport/hd" || info.TargetDuration != 4*sec || info.Rules != m4f.RulesVersion ||
+		info.Oldest != 0 || info.Newest != 0 || info.Horizon != 0 {
+		t.Fatalf("%+v %v", info, err)
+	}
+	write(t, s, Live, run(t, noon, 0, 2)...)
+	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == root {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o640)
+		if d.IsDir() {
+			want = 0o750
+		}
+		if info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		if sys := info.Sys().(*syscall.Stat_t); os.Geteuid() == 0 && (sys.Uid != 4242 || sys.Gid != 4343) {
+			t.Errorf("%s belongs to %d:%d, not to the owner of the directory", path, sys.Uid, sys.Gid)
+		}
+		return nil
+	})
+	if again, err := Create(dir, "sport/hd", Options{}); err != nil || len(span(t, again)) != 2 {
+		t.Errorf("made again: %v", err)
+	}
+	// Moving the directory renames the stream.
+	moved := filepath.Join(root, "sport", "uhd")
+	if err := os.Rename(dir, moved); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := Open(moved); err != nil || m.Name() != "uhd" || len(span(t, m)) != 2 {
+		t.Errorf("moved: %v", err)
+	}
+	found, err := Find(root)
+	if err != nil || !reflect.DeepEqual(found, []Found{{"sport/uhd", moved}}) {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
+func TestCreateRefuses(t *testing.T) {
+	root := t.TempDir()
+	path := func(s string) string { return filepath.Join(root, s) }
+	make := func(name, content string) {
+		if err := os.MkdirAll(filepath.Dir(path(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path(name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	make("file", "x")
+	make("full/photo.jpg", "x")
+	make("new/stream.json", `{"format": 2, "timescale": 90000}`)
+	make("broken/stream.json", `{"format": 1,`)
+	make("other/stream.json", `{"kind": "something"}`)
+	make("huge/stream.json", strings.Repeat(" ", maxMarker+1))
+	if _, err := Create(path("a/b"), "", Options{}); err != nil {
+		t.Fatal(err)
+	}
+	var notStream *NotStreamError
+	var version *VersionError
+	var nested *NestedError
+	var name *NameError
+	for _, c := range []struct {
+		dir, name string
+		as        any
+		words     string
+	}{
+		{"file", "", &notStream, "it is a file"},
+		{"file/below", "", &notStream, "a part of its path is a file"},
+		{"full", "", &notStream, "it holds photo.jpg and no stream.json; name a new or empty directory"},
+		{"new", "", &version, "format 2 and this twindvr reads format 1: upgrade"},
+		{"broken", "", &notStream, "cannot be read"},
+		{"other", "", &notStream, "names no archive format"},
+		{"huge", "", nil, "longer"},
+		{"a", "", &nested, "no stream lies below another"},
+		{"a/b/c/d", "", &nested, path("a/b") + " is one"},
+		{"ok", "../x", &name, "begins with a dot"},
+		{"ok", "/x", &name, "begins with a slash"},
+		{"ok", "x//y", &name, "empty part"},
+		{"ok", "x\ny", &name, "control character"},
+		{"ok", strings.Repeat("x", 256), &name, "longer than 255"},
+	} {
+		_, err := Create(path(c.dir), c.name, Options{})
+		if err == nil || c.as != nil && !errors.As(err, c.as) || !strings.Contains(err.Error(), c.words) {
+			t.Errorf("%s: %v, want %q", c.dir, err, c.words)
+		}
+		if cerr := CanCreate(path(c.dir), c.name); cerr == nil {
+			t.Errorf("%s: CanCreate would", c.dir)
+		}
+	}
+	if _, err := os.Stat(path("ok")); err == nil {
+		t.Error("a refusal made a directory")
+	}
+	if err := CanCreate(path("x/y"), ""); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path("x")); err == nil {
+		t.Error("CanCreate made a directory")
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	root := t.TempDir()
+	if _, err := Create(filepath.Join(root, "a", "b"), "", Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for dir, words := range map[string]string{
+		filepath.Join(root, "none"): "there is no such directory",
+		root:                        "it holds streams: a/b; name one of them",
+		t.TempDir():                 "it has no stream.json",
+	} {
+		_, err := Open(dir)
+		var not *NotStreamError
+		if !errors.As(err, &not) || !strings.Contains(err.Error(), dir+" is not a twindvr stream: "+words) {
+			t.Errorf("%v, want %q", err, words)
+		}
+	}
+}
+
+func TestTargetDuration(t *testing.T) {
+	s := newStream(t, Options{})
+	write(t, s, Live, run(t, noon, 0, 1)...)
+	if info, _ := s.Info(); info.TargetDuration != 4*sec || info.Rules != m4f.RulesVersion {
+		t.Fatalf("%+v: the first live segment gives the target duration", info)
+	}
+	other := spec{media: 4 * sec, utc: noon.Add(4 * sec), duration: 2 * sec, target: 2 * sec}.build(t)
+	var mismatch *TargetDurationError
+	if err := s.Writer(Live, 0, WriterOptions{}).Append(other); !errors.As(err, &mismatch) || mismatch.Segment != 2*time.Second {
+		t.Errorf("a live segment of another D: %v", err)
+	}
+	w := s.Writer(Healed, 0, WriterOptions{})
+	if err := w.Append(other); err != nil {
+		t.Errorf("a peer's segment of another D fills a gap: %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Create(s.Dir(), "", Options{TargetDuration: 2 * sec}); !errors.As(err, &mismatch) {
+		t.Errorf("created with another D: %v", err)
+	}
+}
+
+func TestExtentsEnd(t *testing.T) {
+	hourEnd := noon.Add(hourTicks)
+	for name, c := range map[string]struct {
+		segs []spec
+		want []string // extents
+	}{
+		"contiguous":        {[]spec{{media: 0, utc: noon}, {media: 4 * sec, utc: noon.Add(4 * sec)}}, []string{"12/0000.000"}},
+		"drift":             {[]spec{{media: 0, utc: noon}, {media: 4 * sec, utc: noon.Add(4*sec + 180)}}, []string{"12/0000.000"}},
+		"a gap":             {[]spec{{media: 0, utc: noon}, {media: 8 * sec, utc: noon.Add(8 * sec)}}, []string{"12/0000.000", "12/0008.000"}},
+		"the hour":          {[]spec{{media: 0, utc: hourEnd.Add(-4 * sec)}, {media: 4 * sec, utc: hourEnd}}, []string{"12/5956.000", "13/0000.000"}},
+		"another init":      {[]spec{{media: 0, utc: noon}, {media: 4 * sec, utc: noon.Add(4 * sec), pid: 0x200}}, []string{"12/0000.000", "12/0004.000"}},
+		"the wrap":          {[]spec{{media: m4f.Wrap - 4*sec, utc: noon}, {media: 0, utc: noon.Add(4 * sec)}}, []string{"12/0000.000", "12/0004.000"}},
+		"a new timeline":    {[]spec{{media: 0, utc: noon}, {media: 4 * sec, utc: noon.Add(40 * sec)}}, []string{"12/0000.000", "12/0040.000"}},
+		"the same again":    {[]spec{{media: 0, utc: noon}, {media: 0, utc: noon}, {media: 0, utc: noon}}, []string{"12/0000.000", "12/0000.000-2", "12/0000.000-3"}},
+		"rounds down to ms": {[]spec{{media: 0, utc: noon.Add(sec - 1)}}, []string{"12/0000.999"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStream(t, Options{})
+			var segs []*m4f.Segment
+			for _, sp := range c.segs {
+				sp.duration = 4 * sec
+				segs = append(segs, sp.build(t))
+			}
+			write(t, s, Live, segs...)
+			for _, ext := range []string{mediaExt, indexExt} {
+				got := glob(t, s, "2026/11/22/*/*"+ext)
+				for i := range got {
+					rel, _ := filepath.Rel(filepath.Join(s.Dir(), "2026/11/22"), got[i])
+					got[i] = strings.TrimSuffix(rel, ext)
+				}
+				// Glob sorts 0000.000-2 before 0000.000.idx.
+				if len(got) != len(c.want) {
+					t.Errorf("%v, want %v", got, c.want)
+				}
+				for _, w := range c.want {
+					if !strings.Contains(" "+strings.Join(got, " ")+" ", " "+w+" ") {
+						t.Errorf("%v lacks %s", got, w)
+					}
+				}
+			}
+			recs, _, err := s.ReadChanges("", 100)
+			if err != nil || len(recs) != len(segs) {
+				t.Errorf("%d changes, %v", len(recs), err)
+			}
+		})
+	}
+}
+
+func TestIndexIsWhatIsRead(t *testing.T) {
+	s := newStream(t, Options{Clock: fixedClock})
+	write(t, s, Healed, run(t, noon, 0, 3)...)
+	// With the headers in the extent gone bad, the index alone still tells.
+	mp4 := glob(t, s, "2026/11/22/12/*.mp4")[0]
+	b, err := os.ReadFile(mp4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(mp4, make([]byte, len(b)), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range span(t, reopen(t, s)) {
+		if e.Origin != Healed || e.Arrived != fixedClock.Now().UnixMilli() {
+			t.Errorf("%+v", e.Record)
+		}
+	}
+	if n := len(span(t, reopen(t, s))); n != 3 {
+		t.Errorf("%d elements", n)
+	}
+}
+
+func TestReadSegment(t *testing.T) {
+	s := newStream(t, Options{})
+	segs := run(t, noon, 0, 3)
+	segs[1].Header.Flags |= m4f.Damaged
+	write(t, s, Live, segs...)
+	for _, near := range []m4f.UTC{0, noon, noon.Add(-hourTicks), noon.Add(hourTicks), noon.Add(100 * hourTicks)} {
+		for _, want := range segs {
+			got, err := s.ReadSegment(want.Header.ID, near)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("near %v: %v", near.Time(), err)
+			}
+		}
+	}
+	if _, err := s.ReadSegment(m4f.Identity{1}, noon); !errors.Is(err, ErrNoSegment) {
+		t.Errorf("%v", err)
+	}
+	els := span(t, s)
+	for i := range els {
+		m, err := s.OpenElement(&els[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, m.Length)
+		if _, err := m.File.ReadAt(got, m.Offset); err != nil || string(got) != string(segs[i].Media) {
+			t.Errorf("section: %v", err)
+		}
+		m.Close()
+	}
+	// A flipped bit is found when the segment is read.
+	mp4 := glob(t, s, "2026/11/22/12/*.mp4")[0]
+	b, _ := os.ReadFile(mp4)
+	b[len(b)-1] ^= 1
+	os.WriteFile(mp4, b, 0o640)
+	var corrupt *CorruptError
+	if _, err := s.ReadElement(&els[2]); !errors.As(err, &corrupt) || corrupt.Path != mp4 || corrupt.Offset == 0 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCopyGivesBetterFlags(t *testing.T) {
+	s := newStream(t, Options{})
+	segs := run(t, noon, 0, 3)
+	segs[1].Header.Flags |= m4f.Damaged
+	segs[1].Header.Lost = 7
+	write(t, s, Live, segs...)
+	theirs := segs[1].Header
+	theirs.Flags &^= m4f.Damaged
+	theirs.Lost = 0
+	theirs.UTC = theirs.UTC.Add(300)
+	wants, err := s.Wants([]Record{{Header: theirs}, {Header: segs[0].Header}})
+	if err != nil || len(wants) != 1 || !wants[0].Local || wants[0].UTC != segs[1].Header.UTC {
+		t.Fatalf("%+v, %v", wants, err)
+	}
+	w := s.Writer(Copied, 0, WriterOptions{})
+	if err := w.Copy(wants[0].Header); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*Stream{s, reopen(t, s)} {
+		els := span(t, r)
+		if !reflect.DeepEqual(ids(els), idsOf(segs)) || els[1].Damaged() || els[1].Lost != 0 {
+			t.Errorf("%d elements, %+v", len(els), els[1].Header)
+		}
+	}
+	if wants, err := s.Wants([]Record{{Header: theirs}}); err != nil || len(wants) != 0 {
+		t.Errorf("it is wanted again: %v, %v", wants, err)
+	}
+	worse := segs[2].Header
+	worse.Flags |= m4f.Damaged
+	if there, err := s.Present(&worse); err != nil || !there {
+		t.Errorf("present: %v, %v", there, err)
+	}
+	worse.UTC = worse.UTC.Add(10 * sec)
+	if there, err := s.Present(&worse); err != nil || there {
+		t.Errorf("a repeat is present: %v, %v", there, err)
+	}
+}
+
+func TestWants(t *testing.T) {
+	s := newStream(t, Options{})
+	mine := run(t, noon, 0, 3)
+	mine[1].Header.Flags |= m4f.Damaged
+	write(t, s, Live, mine...)
+	clean := spec{media: 4 * sec, utc: noon.Add(4 * sec), duration: 4 * sec, content: 9}.build(t).Header
+	dirty := spec{media: 8 * sec, utc: noon.Add(8 * sec), duration: 4 * sec, content: 9, flags: m4f.Damaged}.build(t).Header
+	next := spec{media: 12 * sec, utc: noon.Add(12 * sec), duration: 4 * sec, flags: m4f.Damaged}.build(t).Header
+	old := spec{media: 12 * sec, utc: noon.Add(-5 * hourTicks), duration: 4 * sec}.build(t).Header
+	hostile := next
+	hostile.ID[0] ^= 1
+	hostile.Duration = 1 << 31
+	if err := s.SetHorizon(noon.Add(-hourTicks)); err != nil {
+		t.Fatal(err)
+	}
+	wants, err := s.Wants([]Record{{Header: next}, {Header: dirty}, {Header: clean}, {Header: old}, {Header: hostile}, {Header: mine[0].Header}})
+	if err != nil || len(wants) != 2 || wants[0].ID != clean.ID || wants[1].ID != next.ID || wants[0].Local {
+		t.Fatalf("%+v, %v", wants, err)
+	}
+	if err := s.SetHorizon(0); err != nil {
+		t.Fatal(err)
+	}
+	if wants, err := s.Wants([]Record{{Header: old}}); err != nil || len(wants) != 1 {
+		t.Errorf("with the horizon moved back: %v, %v", wants, err)
+	}
+}
+
+func TestBadIsLeftOut(t *testing.T) {
+	s := newStream(t, Options{})
+	segs := run(t, noon, 0, 4)
+	write(t, s, Live, segs...)
+	span(t, s) // what it remembers must give way
+	idx := glob(t, s, "2026/11/22/12/*.idx")[0]
+	if err := os.WriteFile(strings.TrimSuffix(idx, indexExt)+badExt, []byte("1\n3\n2"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	want := []m4f.Identity{segs[0].Header.ID, segs[2].Header.ID}
+	r := reopen(t, s)
+	if got := ids(span(t, r)); !reflect.DeepEqual(got, want) {
+		t.Errorf("%d elements", len(got))
+	}
+	if _, err := r.ReadSegment(segs[1].Header.ID, 0); !errors.Is(err, ErrNoSegment) {
+		t.Errorf("%v", err)
+	}
+	recs, _, err := r.ReadChanges("", 10)
+	if err != nil || len(recs) != 2 {
+		t.Errorf("%d changes, %v", len(recs), err)
+	}
+	if wants, err := r.Wants([]Record{{Header: segs[1].Header}}); err != nil || len(wants) != 1 || wants[0].Local {
+		t.Errorf("%v, %v", wants, err)
+	}
+}
+
+func TestHourDigests(t *testing.T) {
+	a, b := newStream(t, Options{}), newStream(t, Options{})
+	segs := run(t, noon.Add(hourTicks-10*sec), 0, 6)
+	write(t, a, Live, segs...)
+	write(t, b, Healed, segs[3:]...)
+	write(t, b, Live, segs[:3]...)
+	ha, err := a.Hours(0, 0)
+	if err != nil || len(ha) != 2 || ha[0].Segments != 3 || ha[0].Start != noon || ha[1].Start != noon.Add(hourTicks) {
+		t.Fatalf("%+v, %v", ha, err)
+	}
+	hb, err := b.Hours(0, 0)
+	if err != nil || !reflect.DeepEqual(ha, hb) {
+		t.Fatalf("%+v, %v", hb, err)
+	}
+	extra := segs[1]
+	extra.Header.Flags |= m4f.Partial
+	write(t, a, Live, extra) // a worse copy changes nothing
+	if again, err := a.Hours(0, 0); err != nil || !reflect.DeepEqual(again, ha) {
+		t.Errorf("%+v, %v", again, err)
+	}
+	write(t, a, Live, spec{media: 24 * sec, utc: noon.Add(hourTicks + 14*sec), duration: 4 * sec, flags: m4f.Damaged}.build(t))
+	again, err := a.Hours(0, 0)
+	if err != nil || again[0] != ha[0] || again[1].Digest == ha[1].Digest || again[1].Damaged != 1 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	if one, err := a.Hours(noon.Add(hourTicks), 0); err != nil || len(one) != 1 || one[0] != again[1] {
+		t.Errorf("%+v, %v", one, err)
+	}
+	if one, err := a.Hours(0, noon.Add(hourTicks)); err != nil || len(one) != 1 || one[0] != again[0] {
+		t.Errorf("%+v, %v", one, err)
+	}
+}
+
+func TestSpanOverHours(t *testing.T) {
+	s := newStream(t, Options{})
+	segs := run(t, noon.Add(hourTicks-2*sec), 0, 3)
+	write(t, s, Live, segs...)
+	edge := noon.Add(hourTicks)
+	for _, c := range []struct {
+		from, to m4f.UTC
+		want     []*m4f.Segment
+	}{
+		{0, 0, segs}, {edge, 0, segs}, {edge, edge + 1, segs[:1]}, {edge.Add(2 * sec), 0, segs[1:]},
+		{0, edge.Add(-2 * sec), nil}, {edge.Add(2 * sec), edge.Add(6 * sec), segs[1:2]}, {edge.Add(10 * sec), 0, nil},
+	} {
+		els, err := s.Span(c.from, c.to)
+		if err != nil || !reflect.DeepEqual(ids(els), idsOf(c.want)) {
+			t.Errorf("[%d, %d): %d elements, want %d, %v", c.from-edge, c.to-edge, len(els), len(c.want), err)
+		}
+	}
+}
+
+func TestGaps(t *testing.T) {
+	s := newStream(t, Options{})
+	write(t, s, Live, run(t, noon, 0, 5)...)                            // [0,20)
+	write(t, s, Live, run(t, noon.Add(20*sec), 20*sec, 5)...)           // [20,40) another run
+	write(t, s, Live, run(t, noon.Add(40*sec-sec/2), 40*sec, 5)...)     // [40,60) dated half a second early
+	write(t, s, Live, run(t, noon.Add(70*sec), 70*sec, 5)...)           // [70,90)
+	write(t, s, Live, run(t, noon.Add(90*sec+sec/10), 5000*sec, 5)...)  // [90,110) a new timeline, 100 ms later
+	write(t, s, Live, run(t, noon.Add(111*sec+sec/10), 9000*sec, 5)...) // [111,131) a new one after a second
+	write(t, s, Live, run(t, noon.Add(3*hourTicks), 99000*sec, 1)...)   // hours later
+	ivs, err := s.Coverage(0, 0)
+	if err != nil || len(ivs) != 4 || ivs[0].Segments != 15 || ivs[0].Timelines != 1 || ivs[1].Timelines != 2 || ivs[1].Segments != 10 {
+		t.Fatalf("%+v, %v", ivs, err)
+	}
+	s.Note(event.Event{Time: noon.Add(65 * sec).Time(), Kind: event.SourceLost, Msg: "nothing came for 10s"})
+	gaps, err := s.Gaps(0, 0)
+	if err != nil || len(gaps) != 3 {
+		t.Fatalf("%+v, %v", gaps, err)
+	}
+	if g := gaps[0]; g.To != noon.Add(70*sec) || g.From != noon.Add(60*sec) || !strings.Contains(g.Cause, "recording stopped") {
+		t.Errorf("%+v", g)
+	}
+	if g := gaps[1]; g.To-g.From != sec {
+		t.Errorf("%+v", g)
+	}
+	// Inside a gap, and over its edges.
+	in, err := s.Gaps(noon.Add(62*sec), noon.Add(66*sec))
+	if err != nil || len(in) != 1 || in[0].From != noon.Add(62*sec) || in[0].To != noon.Add(66*sec) {
+		t.Errorf("%+v, %v", in, err)
+	}
+	if none, err := s.Gaps(noon.Add(10*sec), noon.Add(50*sec)); err != nil || len(none) != 0 {
+		t.Errorf("%+v, %v", none, err)
+	}
+	if none, err := s.Gaps(noon.Add(-hourTicks), noon.Add(50*sec)); err != nil || len(none) != 0 {
+		t.Errorf("before the first segment: %+v, %v", none, err)
+	}
+}
+
+func TestGapCauses(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T, s *Stream)
+		want    string
+	}{
+		"nothing known": {func(t *testing.T, s *Stream) {
+			write(t, s, Healed, run(t, noon, 0, 2)...)
+			write(t, s, Healed, run(t, noon.Add(60*sec), 60*sec, 2)...)
+		}, "not recorded"},
+		"source lost": {func(t *testing.T, s *Stream) {
+			write(t, s, Healed, run(t, noon, 0, 2)...)
+			s.Note(event.Event{Time: noon.Add(18 * sec).Time(), Kind: event.SourceLost, Msg: "nothing came for 10s"})
+			s.Note(event.Event{Time: noon.Add(60 * sec).Time(), Kind: event.SourceBack, Msg: "it is back"})
+			write(t, s, Healed, run(t, noon.Add(60*sec), 60*sec, 2)...)
+		}, "nothing came for 10s"},
+		"killed and started again": {func(t *testing.T, s *Stream) {
+			write(t, s, Healed, run(t, noon, 0, 2)...)
+			write(t, s, Live, run(t, noon.Add(60*sec), 60*sec, 2)...)
+		}, "no recorder was running"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStream(t, Options{})
+			c.prepare(t, s)
+			gaps, err := s.Gaps(0, 0)
+			if err != nil || len(gaps) != 1 || gaps[0].Cause != c.want {
+				t.Errorf("%+v, %v", gaps, err)
+			}
+		})
+	}
+}
+
+func TestRedater(t *testing.T) {
+	s := newStream(t, Options{})
+	write(t, s, Live, run(t, noon, m4f.Wrap-6*sec, 5)...) // over the wrap
+	next := spec{media: 14 * sec, utc: noon.Add(20*sec + sec/2), duration: 4 * sec}.build(t).Header
+	r := s.NewRedater()
+	for i := range int64(3) {
+		h := next
+		h.MediaTime += i * 4 * sec
+		h.UTC = h.UTC.Add(i * (4*sec + 18)) // the run's own drift
+		if err := r.Apply(&h); err != nil || h.UTC != noon.Add(20*sec+i*(4*sec+18)) {
+			t.Errorf("segment %d: %v ticks, %v", i, h.UTC-noon, err)
+		}
+	}
+	for _, off := range []int64{sec + 1, -sec - 1, 1000 * sec} {
+		h := next
+		h.UTC = noon.Add(20*sec + off)
+		want := h.UTC
+		if err := s.NewRedater().Apply(&h); err != nil || h.UTC != want {
+			t.Errorf("%d ticks away, and dated anew: %v", off, err)
+		}
+	}
+	other := next
+	other.MediaTime = 4000 * sec
+	want := other.UTC
+	if err := s.NewRedater().Apply(&other); err != nil || other.UTC != want {
+		t.Errorf("another timeline is dated anew: %v", err)
+	}
+}
+
+func TestEventsOfAnHour(t *testing.T) {
+	s := newStream(t, Options{Clock: fixedClock})
+	for i, kind := range []string{event.Switch, event.Start, event.Fault} {
+		if err := s.Note(event.Event{Time: noon.Add(int64(2-i) * hourTicks).Time(), Kind: kind, Msg: strings.Repeat("x", i*event.MaxLine)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(s.Dir(), "2026/11/22/12/events.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteString("{\"time\":\"2026-11-22T12:0") // cut
+	f.Close()
+	all, err := s.Events(0, 0)
+	if err != nil || len(all) != 3 || all[0].Kind != event.Fault || all[2].Kind != event.Switch || all[0].Stream != "example" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	some, err := s.Events(noon.Add(hourTicks), noon.Add(2*hourTicks))
+	if err != nil || len(some) != 1 {
+		t.Errorf("%+v, %v", some, err)
+	}
+}
+
+func TestReadOnlyArchive(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("1 test not run: root may write anywhere")
+	}
+	s := newStream(t, Options{})
+	write(t, s, Live, run(t, noon, 0, 2)...)
+	os.Chmod(s.Dir(), 0o500)
+	defer os.Chmod(s.Dir(), 0o700)
+	var werr *WriteError
+	if err := s.Writer(Live, 0, WriterOptions{}).Append(run(t, noon.Add(hourTicks), 0, 1)[0]); !errors.As(err, &werr) || !werr.ReadOnly() {
+		t.Errorf("%v", err)
+	}
+	if n := len(span(t, reopen(t, s))); n != 2 {
+		t.Errorf("%d", n)
+	}
+}
