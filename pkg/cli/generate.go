@@ -4,15 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 )
-
-// manDate is the date on the man pages. It is fixed, so that making them again
-// changes nothing.
-var manDate = time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
 
 // newGenerateCmd makes the files that are built from the commands themselves.
 func newGenerateCmd(IO) *cobra.Command {
@@ -46,9 +41,21 @@ func generateMan(root *cobra.Command, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	root.DisableAutoGenTag = true
-	header := &doc.GenManHeader{Section: "1", Source: "twindvr", Manual: "twindvr manual", Date: &manDate}
-	return doc.GenManTree(root, header, dir)
+	pages := []*cobra.Command{root}
+	for _, cmd := range root.Commands() {
+		if documented(cmd) {
+			pages = append(pages, cmd)
+		}
+	}
+	for _, cmd := range pages {
+		cmd.InitDefaultHelpFlag()
+		cmd.InitDefaultVersionFlag()
+		name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(manPage(cmd)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func generateCompletions(root *cobra.Command, dir string) error {

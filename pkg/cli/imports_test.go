@@ -10,7 +10,6 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -35,8 +34,9 @@ var layers = [][]string{
 	{"pkg/event", "pkg/clock", "pkg/fsx"},
 }
 
-// helpers of tests, which only tests may import.
-var testHelpers = []string{}
+// tools are programs of the project beside twindvr: they may import whatever
+// they need, and nothing imports them.
+const tools = module + "scripts/"
 
 type listed struct {
 	ImportPath string
@@ -82,16 +82,17 @@ func TestImportDirections(t *testing.T) {
 
 func checkImports(layer map[string]int, packages []listed) (violations []string) {
 	for _, p := range packages {
-		helper := slices.Contains(testHelpers, strings.TrimPrefix(p.ImportPath, module))
+		if strings.HasPrefix(p.ImportPath, tools) {
+			continue
+		}
 		from, ok := layer[p.ImportPath]
-		if !ok && !helper {
+		if !ok {
 			violations = append(violations, p.ImportPath+" has no place in the layers")
 			continue
 		}
 		for _, i := range p.Imports {
 			to, known := layer[i]
 			switch {
-			case helper:
 			case i == "testing", strings.HasPrefix(i, "testing/"):
 				violations = append(violations, p.ImportPath+" imports "+i+" outside its tests")
 			case strings.HasPrefix(i, module) && !known:
@@ -113,7 +114,8 @@ func TestImportDirectionsFinds(t *testing.T) {
 	}{
 		{"a", module + "b", false}, {"b", module + "a", true}, {"b", module + "c", true},
 		{"a", "fmt", false}, {"a", "testing", true}, {"a", "testing/iotest", true},
-		{"a", module + "x", true}, {"x", "fmt", true},
+		{"a", module + "x", true}, {"x", "fmt", true}, {"scripts/x", module + "a", false},
+		{"a", module + "scripts/x", true},
 	} {
 		got := checkImports(layer, []listed{{ImportPath: module + v.from, Imports: []string{v.to}}})
 		if (len(got) > 0) != v.bad {
@@ -125,7 +127,7 @@ func TestImportDirectionsFinds(t *testing.T) {
 // Packages that start goroutines check in their tests that none is left.
 func TestLeakChecks(t *testing.T) {
 	for _, p := range listPackages(t) {
-		if !startsGoroutines(t, p) {
+		if strings.HasPrefix(p.ImportPath, tools) || !startsGoroutines(t, p) {
 			continue
 		}
 		checked := false

@@ -64,7 +64,9 @@ win over the flags, so that receivers of one stream can be given different losse
 
 When it ends, by --duration or a signal, it tells how much was sent and left out:
 on standard error, or with --json as an object on standard output (on standard
-error where standard output has the stream).`,
+error where standard output has the stream).
+
+Exit status: 0 when ended by --duration or a signal, 2 trouble.`,
 		Args: wantArgs("[URL...]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runTestsrc(cmd.Context(), &opts, args, io)
