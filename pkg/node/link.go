@@ -228,6 +228,6 @@ func (l *link) recovering(now time.Time, holes func() bool) bool {
 	}
 	reached := l.reached
 	l.mu.Unlock()
-	recent := st.Reconciled.Before(reached) || now.Sub(st.Reconciled) < settle
+	recent := st.Reconciling || now.Sub(reached) < settle || now.Sub(st.Reconciled) < settle
 	return recent && holes()
 }

@@ -168,7 +168,7 @@ func TestPairColdStandby(t *testing.T) {
 	t.Parallel()
 	rng := seed(t)
 	source := multicast()
-	main, standby := pair(t, source, "standby cold; source_timeout 3; return_after 2;")
+	main, standby := pair(t, source, "standby cold; source_timeout 3s; return_after 2s;")
 	start(t, "source", "testsrc", source, "--bitrate", "6M")
 	main.up()
 	within(t, time.Minute, "the main node records", func() bool { return wroteWhole(main.stream(example), main.started) })
