@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a running program whose use of the machine is counted.
+type process struct {
+	*exec.Cmd
+	signal os.Signal // asks it to end; nil: it ends by itself
+	stderr bytes.Buffer
+}
+
+// start starts a program.
+func start(signal os.Signal, name string, args ...string) (*process, error) {
+	p := command(signal, name, args...)
+	return p, p.Start()
+}
+
+func command(signal os.Signal, name string, args ...string) *process {
+	p := &process{Cmd: exec.Command(name, args...), signal: signal}
+	p.Stderr = &p.stderr
+	return p
+}
+
+// usage is what processes have used.
+type usage struct {
+	user, system time.Duration
+}
+
+func (u usage) cpu() time.Duration { return u.user + u.system }
+
+// stopAll ends the processes and returns what they have used in all.
+func stopAll(list []*process) (usage, error) {
+	for _, p := range list {
+		if p.signal != nil {
+			p.Process.Signal(p.signal) // it may have ended already
+		}
+	}
+	var u usage
+	var errs error
+	for _, p := range list {
+		late := time.AfterFunc(60*time.Second, func() { p.Process.Kill() })
+		err := p.Wait()
+		late.Stop()
+		u.user += p.ProcessState.UserTime()
+		u.system += p.ProcessState.SystemTime()
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("%s: %w: %s", p.Path, err, bytes.TrimSpace(p.stderr.Bytes())))
+		}
+	}
+	return u, errs
+}
+
+// kill ends processes after an error.
+func kill(list []*process) {
+	for _, p := range list {
+		p.Process.Kill()
+		p.Wait()
+	}
+}
+
+// watchMemory returns the largest sum of the processes' memory, in bytes, seen
+// until ctx ends: pages that several share count once (proportional set size).
+func watchMemory(ctx context.Context, list []*process) int64 {
+	var peak int64
+	for tick := time.NewTicker(100*time.Millisecond + time.Duration(len(list))*20*time.Millisecond); ; {
+		var sum int64
+		for _, p := range list {
+			sum += pss(p.Process.Pid)
+		}
+		peak = max(peak, sum)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return peak
+		}
+	}
+}
+
+// pss is the proportional set size of a process, bytes.
+func pss(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0 // it has ended
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// waitBound waits until something listens on each of the UDP ports.
+func waitBound(ctx context.Context, list []*process, first, count int) error {
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for _, p := range list {
+			if p.Process.Signal(syscall.Signal(0)) != nil || zombie(p.Process.Pid) {
+				return fmt.Errorf("%s has ended: %s", p.Path, bytes.TrimSpace(p.stderr.Bytes()))
+			}
+		}
+		if bound(first, count) {
+			time.Sleep(500 * time.Millisecond) // for what comes after binding
+			return nil
+		}
+	}
+	return fmt.Errorf("nothing listens on all UDP ports from %d to %d after a minute", first, first+count-1)
+}
+
+// zombie says whether a process has ended and not been waited for.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return err != nil || strings.HasPrefix(rest, "Z")
+}
+
+func bound(first, count int) bool {
+	have := map[int]bool{}
+	for _, name := range []string{"/proc/net/udp", "/proc/net/udp6"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // a machine without IPv6
+		}
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > 1 {
+				_, hex, _ := strings.Cut(f[1], ":")
+				if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
+					have[int(port)] = true
+				}
+			}
+		}
+	}
+	for port := first; port < first+count; port++ {
+		if !have[port] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/testsrc"
+)
+
+// recorder is one way to record n UDP streams of consecutive ports.
+type recorder struct {
+	name  string
+	start func(dir string, first, n int) ([]*process, error)
+	// whole says that it writes the transport stream as it is.
+	whole bool
+}
+
+func (b *bench) udpRecorders() []recorder {
+	self, err := os.Executable()
+	if err != nil {
+		self = os.Args[0]
+	}
+	list := []recorder{
+		{name: "floor", whole: true, start: func(dir string, first, n int) ([]*process, error) {
+			return one(start(syscall.SIGTERM, self, "floor", dir, fmt.Sprint(first), fmt.Sprint(n)))
+		}},
+		{name: "twindvr", start: b.supervise},
+	}
+	if b.ffmpeg != "" {
+		list = append(list, recorder{name: "ffmpeg", start: b.ffmpegs})
+	}
+	kept := list[:0]
+	for _, r := range list {
+		if b.wanted(r.name) {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+func one(p *process, err error) ([]*process, error) { return []*process{p}, err }
+
+// supervise records all streams in one process.
+func (b *bench) supervise(dir string, first, n int) ([]*process, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	var conf strings.Builder
+	fmt.Fprintf(&conf, "http %s;\n", l.Addr())
+	for i := range n {
+		fmt.Fprintf(&conf, "stream s%03d {\n  url udp://127.0.0.1:%d;\n  dvr %s 1d;\n}\n", i, first+i, filepath.Join(dir, "archive"))
+	}
+	path := filepath.Join(dir, "bench.conf")
+	if err := os.WriteFile(path, []byte(conf.String()), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "archive"), 0o755); err != nil {
+		return nil, err
+	}
+	if err := l.Close(); err != nil {
+		return nil, err
+	}
+	return one(start(syscall.SIGTERM, b.twindvr, "supervise", path))
+}
+
+// ffmpegPatience is how long ffmpeg waits for data before it ends, which it must
+// do by itself: asked to end while its source is silent, it loses what it holds.
+const ffmpegPatience = 10 * time.Second
+
+// ffmpegs records each stream in a process of its own, as ffmpeg does.
+func (b *bench) ffmpegs(dir string, first, n int) ([]*process, error) {
+	var list []*process
+	for i := range n {
+		p, err := start(nil, b.ffmpeg, "-nostdin", "-loglevel", "error", "-y",
+			"-i", fmt.Sprintf("udp://127.0.0.1:%d?buffer_size=%d&timeout=%d", first+i, 8<<20, ffmpegPatience.Microseconds()),
+			"-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof",
+			filepath.Join(dir, fmt.Sprintf("%03d.mp4", i)))
+		if err != nil {
+			kill(list)
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// firstPort is that of the next measurement: ports are not used twice, so that
+// no datagram of one reaches the next.
+var firstPort = 31000
+
+// udp measures one recorder with n streams.
+func (b *bench) udp(ctx context.Context, rec recorder, n int) (row, error) {
+	dir, err := os.MkdirTemp(b.dir, rec.name+"-")
+	if err != nil {
+		return row{}, err
+	}
+	defer os.RemoveAll(dir)
+	first := firstPort
+	firstPort += n
+	procs, err := rec.start(dir, first, n)
+	if err != nil {
+		return row{}, err
+	}
+	if err := waitBound(ctx, procs, first, n); err != nil {
+		kill(procs)
+		return row{}, err
+	}
+
+	watch, stopWatch := context.WithCancel(ctx)
+	peak := make(chan int64, 1)
+	go func() { peak <- watchMemory(watch, procs) }()
+	sent, cpu, err := b.send(first, n)
+	time.Sleep(time.Second) // for what is still on its way
+	stopWatch()
+	memory := <-peak
+	if err != nil {
+		kill(procs)
+		return row{}, err
+	}
+	used, err := stopAll(procs)
+	if err != nil {
+		return row{}, err
+	}
+	r := row{What: "udp", Recorder: rec.name, Streams: n, Seconds: b.duration.Seconds(), PeakBytes: memory,
+		SenderCPU: cpu.cpu().Seconds(), Unit: "pictures"}
+	r.use(used)
+	if r.Bytes, r.Lost, err = count(dir, rec.whole, sent, n); rec.whole {
+		r.Unit = "datagrams"
+	}
+	return r, err
+}
+
+// sending is what the test source says at its end.
+type sending struct {
+	Frames  uint64                `json:"frames"`
+	Outputs []testsrc.OutputStats `json:"outputs"`
+}
+
+// send sends the test stream to n ports, in real time.
+func (b *bench) send(first, n int) (*sending, usage, error) {
+	p := command(nil, b.twindvr, "testsrc", "--json", "--bitrate", fmt.Sprint(b.bitrate), "--duration", b.duration.String(),
+		"--count", fmt.Sprint(n), fmt.Sprintf("udp://127.0.0.1:%d", first))
+	var out strings.Builder
+	p.Stdout = &out
+	if err := p.Start(); err != nil {
+		return nil, usage{}, err
+	}
+	u, err := stopAll([]*process{p})
+	if err != nil {
+		return nil, u, err
+	}
+	if strings.Contains(p.stderr.String(), "late") {
+		fmt.Fprintf(os.Stderr, "the sender could not keep up: %s", p.stderr.String())
+	}
+	s := &sending{}
+	return s, u, json.Unmarshal([]byte(out.String()), s)
+}
+
+// count returns the bytes recorded below dir, and how much of what was sent is
+// missing: datagrams of a transport stream, pictures otherwise.
+func count(dir string, whole bool, sent *sending, n int) (bytes, lost int64, err error) {
+	var found int64
+	streams := map[string]map[uint64]bool{}
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".conf") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		bytes += int64(len(b))
+		if whole {
+			return nil
+		}
+		// The files of one stream lie in one directory, or there is only one.
+		key := streamOf(dir, path)
+		if streams[key] == nil {
+			streams[key] = map[uint64]bool{}
+		}
+		for _, f := range testsrc.FrameNumbers(b) {
+			streams[key][f] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	if whole {
+		var want int64
+		for _, o := range sent.Outputs {
+			want += int64(o.Bytes)
+		}
+		return bytes, (want - bytes) / 1316, nil
+	}
+	for _, s := range streams {
+		found += int64(len(s))
+	}
+	return bytes, int64(n)*int64(sent.Frames) - found, nil
+}
+
+// streamOf names the stream that a file belongs to: DIR/archive/STREAM/… or
+// DIR/STREAM.mp4.
+func streamOf(dir, path string) string {
+	rel, err := filepath.Rel(dir, path)
+	if err != nil {
+		return path
+	}
+	if parts := strings.Split(rel, "/"); len(parts) > 2 && parts[0] == "archive" {
+		return parts[1]
+	}
+	return rel
+}
