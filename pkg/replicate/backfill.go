@@ -57,6 +57,8 @@ type BackfillOptions struct {
 
 	// Progress is called from one goroutine as segments are done.
 	Progress func(Progress)
+	// Writer says how segments are made durable.
+	Writer archive.WriterOptions
 	// OnTaken is called from the same goroutine with each segment added.
 	OnTaken func(archive.Record)
 	Log     *slog.Logger
@@ -115,12 +117,6 @@ func jobs(asked int, limit *rate.Limiter) int {
 	return asked
 }
 
-// window is a span that is looked at.
-type window struct {
-	from, to m4f.UTC
-	estimate int64 // bytes to fetch
-}
-
 // filler is a backfill under way.
 type filler struct {
 	BackfillOptions
@@ -137,7 +133,7 @@ func newFiller(ctx context.Context, dst *archive.Stream, src Side, o BackfillOpt
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	f := &filler{BackfillOptions: o, src: src, sink: newSink(dst)}
+	f := &filler{BackfillOptions: o, src: src, sink: newSink(dst, o.Writer)}
 	theirs, err := src.Info(ctx)
 	if err != nil {
 		return nil, err
@@ -231,12 +227,9 @@ func (f *filler) hourWindows(ctx context.Context) ([]window, error) {
 		bytes[h.Start] = h.Bytes
 	}
 	var list []window
-	for _, h := range f.Known.differing(own, theirs) {
-		if h.digestB.IsZero() {
-			continue
-		}
-		w := window{from: max(f.From, h.start), to: min(f.To, h.start.Add(hour))}
-		if w.from < w.to {
+	differing := f.Known.differing(own, theirs)
+	for i, h := range differing {
+		if w := windowOf(differing, i, f.From, f.To); w.from < w.to && !h.digestB.IsZero() {
 			w.estimate = max(bytes[h.start]-have[h.start], 0)
 			list = append(list, w)
 		}

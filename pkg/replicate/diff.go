@@ -88,7 +88,7 @@ func (d *differ) compare(ctx context.Context) ([]Span, error) {
 	g.SetLimit(4)
 	for i, h := range hours {
 		g.Go(func() (err error) {
-			results[i], err = d.compareHour(gctx, h, i == 0)
+			results[i], err = d.compareHour(gctx, h, windowOf(hours, i, d.From, d.To), i == 0)
 			return err
 		})
 	}
@@ -124,21 +124,47 @@ func (d *differ) hours(ctx context.Context) ([]hourPair, error) {
 	return d.Known.differing(hoursA, hoursB), nil
 }
 
-// compareHour compares the segments of one hour, as far as it lies in the span.
-func (d *differ) compareHour(ctx context.Context, h hourPair, first bool) ([]Span, error) {
-	from, to := max(d.From, h.start), min(d.To, h.start.Add(hour))
-	if from >= to {
+// reach is how far beyond its hour a segment that begins in it is looked for:
+// the part of it that the view shows may lie there. Longer segments are found
+// wherever the hour after differs too.
+const reach = 30 * m4f.Timescale
+
+// window is a span that is looked at.
+type window struct {
+	from, to m4f.UTC
+	estimate int64 // bytes to fetch; of a backfill
+}
+
+// windowOf returns the span in which hour i of a list is looked at, as far as it
+// lies in [from, to): the hour, and where its neighbours are not looked at
+// themselves, what its segments may show beyond it.
+func windowOf(hours []hourPair, i int, from, to m4f.UTC) window {
+	w := window{from: hours[i].start, to: hours[i].start.Add(hour)}
+	if i == 0 || hours[i-1].start.Add(hour) != w.from {
+		w.from = w.from.Add(-sameWithin)
+	}
+	if i == len(hours)-1 || hours[i+1].start != w.to {
+		w.to = w.to.Add(reach)
+	}
+	w.from, w.to = max(from, w.from), min(to, w.to)
+	return w
+}
+
+// compareHour compares the segments of one hour, as far as they lie in the
+// window.
+func (d *differ) compareHour(ctx context.Context, h hourPair, w window, first bool) ([]Span, error) {
+	if w.from >= w.to {
 		return nil, nil
 	}
 	// Somewhat more is listed, so that a segment that one side dates a little
-	// outside the hour is recognised.
-	least, most := max(from.Add(-2*sameWithin), 1), to.Add(2*sameWithin)
-	a, b, err := both(ctx, d.a, d.b, func(ctx context.Context, s Side) ([]archive.Element, error) { return s.Segments(ctx, least, most) })
+	// outside the window is recognised.
+	from, to := max(w.from.Add(-2*sameWithin), 1), w.to.Add(2*sameWithin)
+	a, b, err := both(ctx, d.a, d.b, func(ctx context.Context, s Side) ([]archive.Element, error) { return s.Segments(ctx, from, to) })
 	if err != nil {
 		return nil, err
 	}
-	spans := compare(a, b, from, to, first)
-	if len(spans) == 0 && from == h.start && to == h.start.Add(hour) {
+	spans := compare(a, b, w.from, w.to, first)
+	if len(spans) == 0 && d.From <= h.start && h.start.Add(hour) <= d.To {
 		d.Known.add(h)
 	}
 	return spans, nil

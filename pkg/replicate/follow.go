@@ -46,8 +46,9 @@ type FollowOptions struct {
 	OnStatus func(*m4fhttp.Status, error)
 	OnTaken  func(archive.Record)
 
-	Log   *slog.Logger
-	Clock clock.Clock
+	Writer archive.WriterOptions // how segments are made durable
+	Log    *slog.Logger
+	Clock  clock.Clock
 }
 
 // FollowStats is how a Follower stands.
@@ -321,7 +322,7 @@ func (f *Follower) pop() (due []pendingRecord, next time.Duration) {
 
 // work looks at records as they become due.
 func (f *Follower) work(ctx context.Context) (err error) {
-	sink := newSink(f.dst)
+	sink := newSink(f.dst, f.Writer)
 	defer func() { err = errors.Join(err, sink.close()) }()
 	for {
 		due, next := f.pop()
@@ -496,11 +497,12 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 	defer f.setReconciling(false, 0)
 	before := Progress{}
 	result, err := Backfill(ctx, f.dst, f.peer, BackfillOptions{
-		Limit: f.Limit,
-		Jobs:  f.Jobs,
-		Order: Oldest,
-		Known: &f.known,
-		Log:   f.Log,
+		Limit:  f.Limit,
+		Jobs:   f.Jobs,
+		Order:  Oldest,
+		Known:  &f.known,
+		Log:    f.Log,
+		Writer: f.Writer,
 		// What is at the live edge is treated as if it had been listed just now.
 		Defer: func(w *archive.Want) bool {
 			if w.UTC < theirs.Newest.Add(-liveEdge) {

@@ -12,11 +12,12 @@ import (
 type sink struct {
 	dst     *archive.Stream
 	newest  m4f.UTC // end of the archive: what begins before it is healed, not replicated
+	options archive.WriterOptions
 	writers map[archive.Origin]*archive.Writer
 }
 
-func newSink(dst *archive.Stream) *sink {
-	return &sink{dst: dst, writers: map[archive.Origin]*archive.Writer{}}
+func newSink(dst *archive.Stream, o archive.WriterOptions) *sink {
+	return &sink{dst: dst, options: o, writers: map[archive.Origin]*archive.Writer{}}
 }
 
 // put adds a segment that the view wants; seg is nil where its media is here.
@@ -34,7 +35,7 @@ func (s *sink) put(w *archive.Want, seg *m4f.Segment) error {
 func (s *sink) writer(o archive.Origin) *archive.Writer {
 	w := s.writers[o]
 	if w == nil {
-		w = s.dst.Writer(o, 0, archive.WriterOptions{})
+		w = s.dst.Writer(o, 0, s.options)
 		s.writers[o] = w
 	}
 	return w
