@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -128,19 +126,13 @@ func command(t testing.TB, name string, args ...string) (out, says string) {
 	return o.String(), e.String()
 }
 
-// hashes is the hash of each frame of one stream, decoded or as coded.
-func hashes(t testing.TB, file, stream string, coded bool, filter string) []string {
+// decoded is the hash of each decoded picture of a file.
+func decoded(t testing.TB, file string) []string {
 	t.Helper()
-	args := []string{"-v", "error", "-i", file, "-map", "0:" + stream}
-	if coded {
-		args = append(args, "-c", "copy")
-		if filter != "" {
-			args = append(args, "-bsf", filter)
-		}
-	} else {
-		args = append(args, "-fps_mode", "passthrough")
+	out, says := command(t, "ffmpeg", "-v", "error", "-i", file, "-map", "0:v", "-fps_mode", "passthrough", "-autoscale", "0", "-f", "framemd5", "-")
+	if says != "" {
+		t.Errorf("ffmpeg says of %s: %s", file, says)
 	}
-	out, _ := command(t, "ffmpeg", append(args, "-f", "framemd5", "-")...)
 	var sums []string
 	for _, l := range strings.Split(out, "\n") {
 		if f := strings.Split(l, ","); len(f) >= 6 && !strings.HasPrefix(l, "#") {
@@ -161,14 +153,6 @@ type stream struct {
 	Duration  string
 }
 
-func (s *stream) pid(t testing.TB) int {
-	n, err := strconv.ParseInt(s.ID, 0, 32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int(n)
-}
-
 func probe(t testing.TB, file string) []stream {
 	t.Helper()
 	var p struct{ Streams []stream }
@@ -181,22 +165,3 @@ func probe(t testing.TB, file string) []stream {
 	}
 	return p.Streams
 }
-
-// corpus returns the transport streams of TWINDVR_TESTDATA.
-func corpus(t testing.TB) []string {
-	root := os.Getenv("TWINDVR_TESTDATA")
-	if root == "" {
-		t.Skip("TWINDVR_TESTDATA is not set: 25 transport streams not tested")
-	}
-	var files []string
-	for _, dir := range []string{"ts", "hard"} {
-		m, err := filepath.Glob(filepath.Join(root, dir, "*.ts"))
-		if err != nil || len(m) == 0 {
-			t.Fatalf("no streams in %s: %v", filepath.Join(root, dir), err)
-		}
-		files = append(files, m...)
-	}
-	return files
-}
-
-var _ = fmt.Sprint
