@@ -10,7 +10,6 @@ type frameHeader struct {
 	rate    int // Hz
 	codec   m4f.Codec
 	joins   bool // belongs to the frame before it (E-AC-3 substreams)
-
 }
 
 func (h frameHeader) ticks(n int64) int64 {
@@ -248,11 +247,15 @@ func confirmed(c m4f.Codec, b []byte, pos, held int, h frameHeader) bool {
 	return ok
 }
 
+// maxSubstreams is how many syncframes an E-AC-3 frame has at most: eight
+// programs with eight dependent substreams each (TS 102 366 E.1.3.1.2).
+const maxSubstreams = 72
+
 // group returns the length of the frame at the start of b together with the
 // substreams that belong to it, and whether all of it is there.
 func group(c m4f.Codec, b []byte, h frameHeader) (int, bool) {
 	size := h.size
-	for size < len(b) && h.codec == m4f.CodecEAC3 {
+	for n := 1; n < maxSubstreams && size < len(b) && h.codec == m4f.CodecEAC3; n++ {
 		next, ok := parseFrame(c, b[size:])
 		if !ok || !next.joins {
 			break
@@ -260,17 +263,4 @@ func group(c m4f.Codec, b []byte, h frameHeader) (int, bool) {
 		size += next.size
 	}
 	return size, size <= len(b)
-}
-
-func sortedKeys(m map[uint16]uint16) []uint16 {
-	keys := make([]uint16, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	for i := range keys {
-		for j := i; j > 0 && keys[j] < keys[j-1]; j-- {
-			keys[j], keys[j-1] = keys[j-1], keys[j]
-		}
-	}
-	return keys
 }

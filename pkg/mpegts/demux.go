@@ -2,6 +2,8 @@ package mpegts
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
@@ -86,16 +88,21 @@ type Demuxer struct {
 	program *Program
 	number  uint16
 	pmtLost bool
-	seenPAT bool
 	seen    []uint16 // program numbers of the last PAT
+	limit   int      // bytes of a picture
 	packet  func([]byte, bool)
+	// The pictures of the PES packet at hand, kept to be used again.
+	units    []Unit
+	pictures []picture
 }
 
 // psiStream is the state of the PID of a table.
 type psiStream struct {
 	sections sections
-	table    table
+	tables   tables
 	cc       int // -1: none yet
+	last     [PacketSize]byte
+	lastLen  int
 }
 
 // stream is the state of one elementary stream's PID.
@@ -107,19 +114,20 @@ type stream struct {
 	errored   int // since the last good packet
 	sections  sections
 	buf       arena
-	active    bool  // a PES packet is being received
-	torn      bool  // it is cut
-	marked    bool  // it was touched by a loss
-	tainted   bool  // the next PES packet follows a loss
-	need      int   // bytes of payload to come in all; -1: unknown
-	first     int64 // packet in which it began
+	head      []byte // of a PES packet whose header goes on in the next packet
+	active    bool   // a PES packet is being received
+	torn      bool   // it is cut
+	marked    bool   // it was touched by a loss
+	tainted   bool   // the next PES packet follows a loss
+	need      int    // bytes of payload to come in all; -1: unknown
+	first     int64  // packet in which it began
 	pes       int64
 	pts, dts  int64
 	dated     bool
+	timed     bool  // ... by its own header
 	headPTS   int64 // of the last dated PES header
 	headDated bool
-	lastDTS   int64 // video: to date a picture without a time
-	step      int64
+	clock     pictureClock
 	audio     audioState
 }
 
@@ -142,7 +150,7 @@ func (d *Demuxer) Close() {
 		for k := range d.program.Tracks {
 			if s := d.byPID[d.program.Tracks[k].PID]; s != nil {
 				if s.active {
-					d.flush(s)
+					d.flush(s, nil)
 				}
 				s.buf.close()
 			}
@@ -196,7 +204,7 @@ func (d *Demuxer) onPacket(p []byte, afterGarbage bool) {
 		off += 1 + int(p[4])
 		disc = p[4] > 0 && p[5]&0x80 != 0
 	}
-	if p[3]&0x10 == 0 || off >= PacketSize {
+	if p[3]&0x10 == 0 || off > PacketSize {
 		return
 	}
 	pay, pusi, cc := p[off:], p[1]&0x40 != 0, int(p[3]&15)
@@ -211,35 +219,46 @@ func (d *Demuxer) onPacket(p []byte, afterGarbage bool) {
 }
 
 // count checks the continuity counter of a table's PID. It says whether the
-// packet is a repeat, and whether packets are missing before it.
-func (s *psiStream) count(cc int) (repeat bool, lost int) {
+// packet is a repeat, and whether packets are missing before it. Some
+// multiplexers never count the packets of tables: a repeat has the same bytes.
+func (s *psiStream) count(cc int, pay []byte) (repeat bool, lost int) {
 	last := s.cc
 	s.cc = cc
+	if last == cc && bytes.Equal(pay, s.last[:s.lastLen]) {
+		return true, 0
+	}
+	s.lastLen = copy(s.last[:], pay)
 	if last < 0 {
 		return false, 0
-	}
-	if cc == last {
-		return true, 0
 	}
 	return false, (cc - last - 1) & 15
 }
 
+// gap takes note of missing packets of a table.
+func (d *Demuxer) gap(s *psiStream, lost int) {
+	d.stats.Lost += int64(lost)
+	s.sections.reset()
+	d.h.Loss(Loss{Lost: lost})
+}
+
 func (d *Demuxer) onPAT(pay []byte, pusi bool, cc int) {
-	repeat, lost := d.pat.count(cc)
-	if lost > 0 {
-		d.stats.Lost += int64(lost)
-		d.pat.sections.reset()
-		d.h.Loss(Loss{Lost: lost})
-	}
+	repeat, lost := d.pat.count(cc, pay)
 	if repeat {
 		d.stats.Duplicates++
 		return
 	}
+	if lost > 0 {
+		d.gap(&d.pat, lost)
+	}
 	d.pat.sections.write(pay, pusi, func(sec []byte, _ bool) {
-		if sec[0] != 0 || !d.pat.table.accept(sec) {
+		if !current(sec, tablePAT) || d.pat.tables.accept(sec) != tableNew {
 			return
 		}
-		m, err := parsePAT(sec)
+		sections, whole := d.pat.tables.whole()
+		if !whole {
+			return
+		}
+		m, err := parsePAT(sections)
 		if err != nil {
 			d.stats.BadTables++
 			return
@@ -249,8 +268,7 @@ func (d *Demuxer) onPAT(pay []byte, pusi bool, cc int) {
 }
 
 func (d *Demuxer) takePAT(m map[uint16]uint16) {
-	d.seenPAT = true
-	d.seen = sortedKeys(m)
+	d.seen = slices.Sorted(maps.Keys(m))
 	number := d.want
 	if number == 0 && len(d.seen) > 0 {
 		number = d.seen[0]
@@ -264,26 +282,25 @@ func (d *Demuxer) takePAT(m map[uint16]uint16) {
 }
 
 func (d *Demuxer) onPMT(n int64, pay []byte, pusi bool, cc int) {
-	repeat, lost := d.pmt.count(cc)
+	repeat, lost := d.pmt.count(cc, pay)
 	if repeat {
 		d.stats.Duplicates++
 		return
 	}
 	if lost > 0 {
-		d.stats.Lost += int64(lost)
 		d.pmtLost = true
-		d.pmt.sections.reset()
-		d.h.Loss(Loss{Lost: lost})
+		d.gap(&d.pmt, lost)
 	}
 	d.pmt.sections.write(pay, pusi, func(sec []byte, _ bool) {
 		// Several programs may share a PID for their maps.
-		if len(sec) < 12 || sec[0] != 2 || uint16(sec[3])<<8|uint16(sec[4]) != d.number {
+		if !current(sec, tablePMT) || uint16(sec[3])<<8|uint16(sec[4]) != d.number {
 			return
 		}
-		if !d.pmt.table.accept(sec) {
-			if bytes.Equal(sec, d.pmt.table.last) {
-				d.pmtLost = false
-			}
+		switch d.pmt.tables.accept(sec) {
+		case tableSame:
+			d.pmtLost = false
+			return
+		case tableDoubtful:
 			return
 		}
 		p, err := parsePMT(d.pmtPID, sec)
@@ -303,6 +320,7 @@ func (d *Demuxer) takeProgram(p *Program, n int64, afterLoss bool) {
 	d.stats.Tables++
 	old := d.program
 	d.program = p
+	d.limit = maxUnit / max(1, (p.count(Video)+3)/4)
 	kept := map[uint16]bool{}
 	var next [8192]*stream
 	for k := range p.Tracks {
@@ -315,7 +333,7 @@ func (d *Demuxer) takeProgram(p *Program, n int64, afterLoss bool) {
 			next[t.PID] = s
 			continue
 		}
-		s := &stream{t: t, cc: -1}
+		s := &stream{t: t, cc: -1, clock: pictureClock{codec: t.Codec}}
 		s.buf.size = smallBlock
 		if t.Kind == Video {
 			s.buf.size = bigBlock
@@ -326,7 +344,7 @@ func (d *Demuxer) takeProgram(p *Program, n int64, afterLoss bool) {
 		for k := range old.Tracks {
 			if s := d.byPID[old.Tracks[k].PID]; s != nil && !kept[old.Tracks[k].PID] {
 				if s.active {
-					d.flush(s)
+					d.flush(s, nil)
 				}
 				s.buf.close()
 			}
@@ -355,21 +373,41 @@ func (d *Demuxer) onStream(s *stream, n int64, pay []byte, pusi bool, cc int, di
 		d.onSections(s, n, pay, pusi)
 		return
 	}
-	if pusi {
-		if pay = d.begin(s, n, pay); pay == nil {
+	if pusi || len(s.head) > 0 {
+		if pay = d.begin(s, n, pay, pusi); pay == nil {
 			return
 		}
 	} else if !s.active {
 		return
 	}
-	if s.buf.len()+len(pay) > maxUnit {
+	if s.buf.len()+len(pay) > d.most(s) {
 		d.lose(s, 0, false)
 		return
 	}
 	s.buf.write(pay)
-	if got := s.buf.len() - s.audio.held; s.need >= 0 && got >= s.need {
+	d.whole(s)
+}
+
+// most is how many bytes of a PES packet are collected.
+func (d *Demuxer) most(s *stream) int {
+	if s.t.Kind == Video {
+		return d.limit
+	}
+	return maxOther
+}
+
+// whole hands out a PES packet that is whole by its length. One of video is
+// ended by the next: its picture may go on there, and some multiplexers cut
+// the length of a large picture to 16 bits.
+func (d *Demuxer) whole(s *stream) {
+	got := s.buf.len() - s.audio.held
+	switch {
+	case s.need < 0 || got < s.need:
+	case s.t.Kind != Video:
 		s.buf.truncate(s.audio.held + s.need)
-		d.flush(s)
+		d.flush(s, nil)
+	case got > s.need:
+		s.need = -1
 	}
 }
 
@@ -382,6 +420,7 @@ func (d *Demuxer) lose(s *stream, lost int, pusi bool) {
 		l.Untyped = !hasSlice(s.t.Codec, s.buf.bytes())
 	}
 	d.h.Loss(l)
+	s.head = s.head[:0]
 	if s.t.Codec == m4f.CodecSections {
 		s.sections.reset()
 		s.tainted = true
@@ -390,61 +429,62 @@ func (d *Demuxer) lose(s *stream, lost int, pusi bool) {
 	if s.active {
 		s.torn, s.marked = true, true
 		if !pusi {
-			d.flush(s)
+			d.flush(s, nil)
 		}
 	}
 	s.audio.lose()
 	s.tainted = true
 }
 
-// begin takes the head of a PES packet (13818-1 2.4.3.6) and returns the part
-// of the payload behind its header; nil when there is nothing to collect.
-func (d *Demuxer) begin(s *stream, n int64, pay []byte) []byte {
-	if s.active {
-		if s.need >= 0 && s.buf.len()-s.audio.held < s.need && !s.torn {
-			s.torn, s.marked = true, true
-			l := Loss{Track: s.t, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes, Lost: 1}
-			if s.t.Kind == Video {
-				l.Untyped = !hasSlice(s.t.Codec, s.buf.bytes())
-			}
-			d.h.Loss(l)
-		}
-		d.flush(s)
+// begin takes the head of a PES packet (13818-1 2.4.3.6), which may be spread
+// over several transport packets, and returns the part of the payload behind
+// it; nil when there is nothing to collect.
+func (d *Demuxer) begin(s *stream, n int64, pay []byte, pusi bool) []byte {
+	first := n
+	if pusi {
+		s.head = s.head[:0]
+	} else {
+		pay = append(s.head, pay...)
+		s.head, first = pay[:0], s.first
 	}
-	if len(pay) < 6 || pay[0] != 0 || pay[1] != 0 || pay[2] != 1 {
+	h, state := parsePES(pay)
+	if state == pesShort {
+		if len(s.head) == 0 && s.active {
+			d.end(s, nil)
+		}
+		s.head, s.first = append(s.head[:0], pay...), first
+		return nil
+	}
+	if s.active && state == pesGood && d.continues(s, &h, pay[h.size:]) {
+		return pay[h.size:]
+	}
+	if s.active {
+		d.end(s, &h)
+	}
+	if state != pesGood {
 		return nil
 	}
 	s.active, s.torn = true, false
 	s.marked, s.tainted = s.tainted, false
-	s.first = n
-	s.need = int(pay[4])<<8 | int(pay[5])
-	s.dated = false
+	s.first = first
+	s.need = h.payload()
 	s.pes++
-	hdr := 6
-	if hasPESHeader(pay[3]) {
-		if len(pay) < 9 || 9+int(pay[8]) > len(pay) || pay[6]&0xc0 != 0x80 {
-			s.active = false
-			return nil
-		}
-		hdr = 9 + int(pay[8])
-		d.date(s, pay)
+	s.dated, s.timed = h.dated, h.dated
+	if h.dated {
+		s.pts, s.dts = h.pts, h.dts
+		s.headPTS, s.headDated = s.pts, true
 	}
-	whole := s.t.Codec == m4f.CodecData
-	switch {
-	case s.need == 0, s.t.Kind == Video && s.need <= hdr-6:
-		// Unbounded, as video may be. A length that does not hold the header
-		// is that of a picture of 64 KiB or more, cut to 16 bits.
-		s.need = -1
-	case whole:
-		s.need += 6
-	default:
-		s.need = max(s.need-(hdr-6), 0)
-	}
-	if s.t.Kind == Audio {
+	switch s.t.Kind {
+	case Video:
+		d.beginPicture(s)
+	case Audio:
 		s.buf.write(s.audio.left)
 		s.audio.held = len(s.audio.left)
 	}
-	if whole {
+	if s.t.Codec == m4f.CodecData { // whole
+		if s.need >= 0 {
+			s.need += h.size
+		}
 		return pay
 	}
 	if s.need == 0 { // nothing but a header
@@ -453,50 +493,47 @@ func (d *Demuxer) begin(s *stream, n int64, pay []byte) []byte {
 		s.audio.held = 0
 		return nil
 	}
-	return pay[hdr:]
+	return pay[h.size:]
 }
 
-// hasPESHeader says whether a stream id has the optional header (table 2-21).
-func hasPESHeader(id byte) bool {
-	switch id {
-	case 0xbc, 0xbe, 0xbf, 0xf0, 0xf1, 0xff, 0xf2, 0xf8:
+// end ends the PES packet being received, where the next begins.
+func (d *Demuxer) end(s *stream, next *pesHeader) {
+	if s.need >= 0 && s.buf.len()-s.audio.held < s.need && !s.torn {
+		s.torn, s.marked = true, true
+		l := Loss{Track: s.t, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes, Lost: 1}
+		if s.t.Kind == Video {
+			l.Untyped = !hasSlice(s.t.Codec, s.buf.bytes())
+		}
+		d.h.Loss(l)
+	}
+	d.flush(s, next)
+}
+
+// continues says whether a PES packet goes on with the picture of the one
+// before: it has no time and no picture begins in it.
+func (d *Demuxer) continues(s *stream, h *pesHeader, pay []byte) bool {
+	if s.t.Kind != Video || h.dated || s.torn || s.need >= 0 && s.buf.len() < s.need || beginsPicture(s.t.Codec, pay) {
 		return false
+	}
+	if s.need = h.payload(); s.need >= 0 {
+		s.need += s.buf.len()
 	}
 	return true
 }
 
-// date reads PTS and DTS from a PES header.
-func (d *Demuxer) date(s *stream, pay []byte) {
-	n := int(pay[8])
-	if pay[7]&0x80 != 0 && n >= 5 {
-		s.dated = true
-		s.pts = timestamp(pay[9:])
-		s.dts = s.pts
-		if pay[7]&0x40 != 0 && n >= 10 {
-			s.dts = timestamp(pay[14:])
-		}
-		s.headPTS, s.headDated = s.pts, true
-	} else if s.t.Kind == Video && s.step > 0 {
-		// A picture without a time follows the one before it.
-		s.dated = true
-		s.dts = (s.lastDTS + s.step) & mask33
-		s.pts = s.dts
+// beginPicture dates a picture whose header has no time, and announces it.
+func (d *Demuxer) beginPicture(s *stream) {
+	if !s.dated {
+		s.dts, s.dated = s.clock.next()
 	}
-	if s.dated && s.t.Kind == Video {
-		if st := m4f.Diff33(s.dts, s.lastDTS); st > 0 && st < 3*m4f.Timescale {
-			s.step = st
-		}
-		s.lastDTS = s.dts
+	if s.dated {
 		d.h.VideoHeader(s.t, s.dts, s.pes)
 	}
 }
 
-func timestamp(b []byte) int64 {
-	return int64(b[0]>>1&7)<<30 | int64(b[1])<<22 | int64(b[2]>>1)<<15 | int64(b[3])<<7 | int64(b[4]>>1)
-}
-
-// flush hands out the PES packet being received.
-func (d *Demuxer) flush(s *stream) {
+// flush hands out the PES packet being received; next, where it is known, is
+// the header of the one that follows.
+func (d *Demuxer) flush(s *stream, next *pesHeader) {
 	s.active = false
 	switch {
 	case s.t.Kind == Audio:
@@ -504,16 +541,13 @@ func (d *Demuxer) flush(s *stream) {
 		return
 	case s.buf.len() == 0:
 		return
-	case s.t.Kind == Video && !s.dated:
-		s.buf.reset() // no time to put it at
+	case s.t.Kind == Video:
+		d.flushVideo(s, next)
 		return
 	}
 	u := Unit{Track: s.t, PTS: s.pts, DTS: s.dts, Dated: s.dated, Marked: s.marked, Codec: s.t.Codec, First: s.first, PES: s.pes}
 	u.Data, u.block = s.buf.take()
 	u.block.refs++
-	if s.t.Kind == Video {
-		inspect(&u)
-	}
 	d.h.Unit(&u)
 }
 

@@ -16,7 +16,10 @@ const (
 	syncByte = 0x47
 	nullPID  = 0x1fff
 	mask33   = 1<<33 - 1
-	// maxUnit bounds a PES packet that never ends: the largest access unit
-	// of any level of the codecs carried is far below.
+	// maxUnit bounds a PES packet of video that never ends: the largest access
+	// unit of any level of the codecs carried is far below. More than four
+	// video tracks share what four may hold.
 	maxUnit = 32 << 20
+	// maxOther bounds a PES packet of anything else, whose length has 16 bits.
+	maxOther = 1 << 20
 )

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"slices"
 	"sort"
 
 	"github.com/asticode/go-astits"
@@ -41,6 +42,16 @@ type Program struct {
 	Tracks      []Track // video first, then by PID
 	// Section is the whole section, so that two maps can be compared.
 	Section []byte
+}
+
+// count returns how many tracks are of a kind.
+func (p *Program) count(k Kind) (n int) {
+	for i := range p.Tracks {
+		if p.Tracks[i].Kind == k {
+			n++
+		}
+	}
+	return n
 }
 
 // Leading returns the track that segmentation follows: the video track with
@@ -120,27 +131,58 @@ func (s *sections) take(fn func([]byte, bool), begun bool) {
 
 func (s *sections) reset() { s.buf, s.open = s.buf[:0], false }
 
-// table keeps the last section of a PSI table that was believed. A section
-// whose CRC does not hold is believed when it comes twice in a row, unchanged:
-// some multiplexers write none, while damage seldom repeats itself.
-type table struct {
-	last    []byte // believed
-	suspect []byte // last one with a bad CRC
+// The table ids of the tables read here.
+const (
+	tablePAT = 0
+	tablePMT = 2
+)
+
+// current says whether sec is a section in force of a table, long enough for
+// the headers of both tables (13818-1 2.4.4.3, 2.4.4.8).
+func current(sec []byte, id byte) bool {
+	return len(sec) >= 12 && sec[0] == id && sec[5]&1 != 0
 }
 
-// accept says whether sec is new and believed.
-func (t *table) accept(sec []byte) bool {
-	if bytes.Equal(sec, t.last) {
+// tables keeps the sections of a PSI table that were believed last. A section
+// whose CRC does not hold is believed when it comes twice in a row, unchanged:
+// some multiplexers write none, while damage seldom repeats itself.
+type tables struct {
+	last    [][]byte // believed, by section_number; nil: not yet
+	version byte     // of those
+	suspect []byte   // last one with a bad CRC
+}
+
+// verdict is what accept thinks of a section.
+type verdict int
+
+const (
+	tableNew verdict = iota
+	tableSame
+	tableDoubtful
+)
+
+// accept compares a section with the one of its number.
+func (t *tables) accept(sec []byte) verdict {
+	number, last := int(sec[6]), int(sec[7])
+	if number < len(t.last) && bytes.Equal(sec, t.last[number]) {
 		t.suspect = nil
-		return false
+		return tableSame
 	}
-	if crc32MPEG(sec) != 0 && !bytes.Equal(sec, t.suspect) {
+	if number > last || crc32MPEG(sec) != 0 && !bytes.Equal(sec, t.suspect) {
 		t.suspect = append(t.suspect[:0:0], sec...)
-		return false
+		return tableDoubtful
 	}
 	t.suspect = nil
-	t.last = append(t.last[:0:0], sec...)
-	return true
+	if len(t.last) != last+1 || sec[5] != t.version {
+		t.last, t.version = make([][]byte, last+1), sec[5]
+	}
+	t.last[number] = append([]byte(nil), sec...)
+	return tableNew
+}
+
+// whole returns the sections once all of one version have come.
+func (t *tables) whole() ([][]byte, bool) {
+	return t.last, !slices.ContainsFunc(t.last, func(sec []byte) bool { return sec == nil })
 }
 
 var crcTable = func() (t [256]uint32) {
@@ -167,19 +209,18 @@ func crc32MPEG(b []byte) uint32 {
 	return c
 }
 
-// pat maps program numbers to the PIDs of their maps.
-func parsePAT(sec []byte) (map[uint16]uint16, error) {
-	if len(sec) < 12 || sec[0] != 0 || sec[5]&1 == 0 {
-		return nil, errors.New("no current program association section")
-	}
-	d, err := parseWithAstits(0, sec, nil)
-	if err != nil || d.PAT == nil {
-		return nil, fmt.Errorf("program association table: %w", orMissing(err))
-	}
+// parsePAT maps program numbers to the PIDs of their maps.
+func parsePAT(sections [][]byte) (map[uint16]uint16, error) {
 	m := map[uint16]uint16{}
-	for _, p := range d.PAT.Programs {
-		if p.ProgramNumber != 0 {
-			m[p.ProgramNumber] = p.ProgramMapID
+	for _, sec := range sections {
+		d, err := parseWithAstits(0, sec, nil)
+		if err != nil || d.PAT == nil {
+			return nil, fmt.Errorf("program association table: %w", orMissing(err))
+		}
+		for _, p := range d.PAT.Programs {
+			if p.ProgramNumber != 0 {
+				m[p.ProgramNumber] = p.ProgramMapID
+			}
 		}
 	}
 	return m, nil
@@ -223,9 +264,13 @@ func parsePMT(pid uint16, sec []byte) (*Program, error) {
 		raw = append(raw, Track{PID: uint16(body[1]&31)<<8 | uint16(body[2]), StreamType: body[0], Descriptors: body[5 : 5+n : 5+n]})
 		body = body[5+n:]
 	}
-	d, err := parseWithAstits(pid, sec, &p.Number)
-	if err != nil || d.PMT == nil || len(d.PMT.ElementaryStreams) != len(raw) {
-		return nil, fmt.Errorf("program map: %w", orMissing(err))
+	// A descriptor that makes no sense does not cost the stream: what it would
+	// have said is not known then.
+	meaning := make([][]*astits.Descriptor, len(raw))
+	if d, err := parseWithAstits(pid, sec, &p.Number); err == nil && d.PMT != nil && len(d.PMT.ElementaryStreams) == len(raw) {
+		for k, es := range d.PMT.ElementaryStreams {
+			meaning[k] = es.ElementaryStreamDescriptors
+		}
 	}
 	seen := map[uint16]bool{}
 	for k, t := range raw {
@@ -233,7 +278,7 @@ func parsePMT(pid uint16, sec []byte) (*Program, error) {
 			continue
 		}
 		seen[t.PID] = true
-		t.Codec, t.Kind = classify(t.StreamType, d.PMT.ElementaryStreams[k].ElementaryStreamDescriptors)
+		t.Codec, t.Kind = classify(t.StreamType, meaning[k])
 		p.Tracks = append(p.Tracks, t)
 	}
 	sort.SliceStable(p.Tracks, func(i, j int) bool {
@@ -298,7 +343,13 @@ func classify(st uint8, desc []*astits.Descriptor) (m4f.Codec, Kind) {
 // parseWithAstits hands one section, its CRC made good, to astits as a
 // transport stream of its own; number, when given, is the program whose map
 // the PID carries.
-func parseWithAstits(pid uint16, sec []byte, number *uint16) (*astits.DemuxerData, error) {
+func parseWithAstits(pid uint16, sec []byte, number *uint16) (d *astits.DemuxerData, err error) {
+	// The bytes are a stranger's: a fault of the library is theirs too.
+	defer func() {
+		if r := recover(); r != nil {
+			d, err = nil, fmt.Errorf("reading it: %v", r)
+		}
+	}()
 	var ts []byte
 	if number != nil {
 		pat := []byte{0, 0xb0, 13, 0, 1, 0xc1, 0, 0, byte(*number >> 8), byte(*number), 0xe0 | byte(pid>>8), byte(pid)}

@@ -37,8 +37,8 @@ func eachUnit(b []byte, fn func(off int, unit []byte) bool) {
 
 // The NAL unit types that matter here: H.264 table 7-1, H.265 table 7-1.
 const (
-	avcIDR, avcSEI, avcSPS, avcPPS = 5, 6, 7, 8
-	hevcVPS, hevcSPS, hevcPPS      = 32, 33, 34
+	avcIDR, avcSEI, avcSPS, avcPPS, avcAUD      = 5, 6, 7, 8, 9
+	hevcVPS, hevcSPS, hevcPPS, hevcAUD, hevcSEI = 32, 33, 34, 35, 39
 )
 
 // ParameterSet says which parameter set a NAL unit is: 'V', 'S', 'P', or 0.
@@ -67,20 +67,70 @@ func ParameterSet(c m4f.Codec, nal []byte) byte {
 	return 0
 }
 
-// inspect finds a picture's NAL units and whether it is a keyframe.
-func inspect(u *Unit) {
-	switch u.Codec {
-	case m4f.CodecMPEG2Video:
-		inspectMPEG2(u)
-	default:
-		inspectNAL(u)
-	}
+// picture is what inspect learns of a picture beside its Unit.
+type picture struct {
+	next int  // offset of the picture that follows in the same bytes; 0: none
+	tr   int  // MPEG-2: temporal_reference; -1: not known
+	gop  bool // MPEG-2: a group of pictures begins
 }
 
-func inspectNAL(u *Unit) {
-	var random, s, p, v bool
+// inspect finds the first picture in u.Data, its NAL units, and whether it is a
+// keyframe.
+func inspect(u *Unit) picture {
+	if u.Codec == m4f.CodecMPEG2Video {
+		return inspectMPEG2(u)
+	}
+	return inspectNAL(u)
+}
+
+// nalKind is what a NAL unit means for where a picture begins (H.264 7.4.1.2.3,
+// H.265 7.4.2.4.4).
+type nalKind int
+
+const (
+	nalOther nalKind = iota
+	nalLead          // comes ahead of a picture's slices only
+	nalFirst         // the first slice of a picture
+	nalSlice
+)
+
+func kindOf(c m4f.Codec, nal []byte) nalKind {
+	if c == m4f.CodecH264 {
+		switch t := nal[0] & 31; {
+		case t >= avcSEI && t <= avcAUD:
+			return nalLead
+		case t >= 1 && t <= avcIDR:
+			// first_mb_in_slice is 0: a single 1 bit.
+			if (t <= 2 || t == avcIDR) && len(nal) > 1 && nal[1]&0x80 != 0 {
+				return nalFirst
+			}
+			return nalSlice
+		}
+		return nalOther
+	}
+	switch t := nal[0] >> 1 & 63; {
+	case t < hevcVPS && len(nal) > 2 && nal[1]&0xf8 == 0 && nal[0]&1 == 0 && nal[2]&0x80 != 0:
+		return nalFirst
+	case t < hevcVPS:
+		return nalSlice
+	case t <= hevcAUD || t == hevcSEI:
+		return nalLead
+	}
+	return nalOther
+}
+
+func inspectNAL(u *Unit) picture {
+	pic := picture{tr: -1}
+	var random, s, p, v, slice bool
 	nals := make([]m4f.Range, 0, 12)
 	eachUnit(u.Data, func(off int, nal []byte) bool {
+		switch k := kindOf(u.Codec, nal); {
+		case slice && (k == nalLead || k == nalFirst):
+			pic.next = off - len(startCode)
+			return false
+		case k >= nalFirst:
+			slice = true
+		}
 		nals = append(nals, m4f.Range{Off: uint32(off), Len: uint32(len(nal))})
 		switch ParameterSet(u.Codec, nal) {
 		case 'V':
@@ -102,6 +152,24 @@ func inspectNAL(u *Unit) {
 	u.NALs = nals
 	u.Sets = v || s || p
 	u.Key = random && s && p && (v || u.Codec == m4f.CodecH264)
+	return pic
+}
+
+// beginsPicture says whether a picture begins with the bytes, rather than going
+// on in them.
+func beginsPicture(c m4f.Codec, b []byte) bool {
+	for len(b) > len(startCode) && b[0] == 0 && b[2] == 0 { // leading zero bytes
+		b = b[1:]
+	}
+	if len(b) <= len(startCode) || !bytes.HasPrefix(b, startCode) {
+		return false
+	}
+	b = b[len(startCode):]
+	if c == m4f.CodecMPEG2Video {
+		return b[0] == mpegPicture || b[0] == mpegSequence || b[0] == mpegGroup
+	}
+	k := kindOf(c, b)
+	return k == nalLead || k == nalFirst
 }
 
 // hasRecoveryPoint looks for a recovery point message (H.264 D.1.8) in a SEI
@@ -154,30 +222,56 @@ func escaped(b []byte, n int) int {
 	return k + n
 }
 
+// The start codes that matter here (H.262 table 6-1).
+const (
+	mpegPicture   = 0x00
+	mpegLastSlice = 0xaf
+	mpegSequence  = 0xb3
+	mpegExtension = 0xb5
+	mpegGroup     = 0xb8
+)
+
 // inspectMPEG2 finds the sequence header with its extensions (H.262 6.2.2) and
-// the type of the first picture.
-func inspectMPEG2(u *Unit) {
+// the type of the first picture. The two fields of a frame are one picture.
+func inspectMPEG2(u *Unit) picture {
+	pic := picture{tr: -1}
 	start, end := -1, -1
-	intra := false
+	fields, slice, intra := 0, false, false
 	eachUnit(u.Data, func(off int, b []byte) bool {
-		switch {
-		case b[0] == 0xb3:
-			start, end = off-3, len(u.Data)
-		case b[0] == 0x00: // picture_start_code; coding type behind 10 bits
-			if start >= 0 && end == len(u.Data) {
-				end = off - 3
-			}
-			intra = len(b) >= 3 && b[2]>>3&7 == 1
+		code := b[0]
+		if start >= 0 && end < 0 && code != mpegExtension {
+			end = off - len(startCode)
+		}
+		second := code == mpegPicture && fields == 1
+		if slice && !second && (code == mpegPicture || code == mpegSequence || code == mpegGroup) {
+			pic.next = off - len(startCode)
 			return false
-		case b[0] == 0xb8 && start >= 0 && end == len(u.Data): // group of pictures
-			end = off - 3
+		}
+		switch {
+		case second:
+			fields = 2
+		case code == mpegSequence:
+			start = off - len(startCode)
+		case code == mpegGroup:
+			pic.gop = true
+		case code == mpegPicture && len(b) >= 3: // coding type behind 10 bits
+			pic.tr = int(b[1])<<2 | int(b[2]>>6)
+			intra = b[2]>>3&7 == 1
+		case code == mpegExtension && !slice && len(b) >= 4 && b[1]>>4 == 8 && b[3]&3 != 3:
+			fields = 1 // picture_structure: a field (H.262 6.3.10)
+		case code >= 1 && code <= mpegLastSlice:
+			slice = true
 		}
 		return true
 	})
 	if start >= 0 {
+		if end < 0 {
+			end = len(u.Data)
+		}
 		u.Header = u.Data[start:end:end]
 		u.Key = intra
 	}
+	return pic
 }
 
 // hasSlice says whether a picture's bytes hold the start of a slice.
