@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -223,4 +225,36 @@ func FuzzURL(f *testing.F) {
 			t.Errorf("%+v", a)
 		}
 	})
+}
+
+// TestPaceRealFiles paces captures: no byte is lost, and the time is that of
+// the media.
+func TestPaceRealFiles(t *testing.T) {
+	want := map[string][2]time.Duration{ // from ffprobe's durations
+		"ts/tsduck-064.ts":     {9 * time.Second, 12 * time.Second},
+		"ts/tsduck-072.ts":     {9 * time.Second, 13 * time.Second},
+		"hard/loop.ts":         {5 * time.Second, time.Minute},
+		"hard/back.ts":         {5 * time.Second, time.Minute},
+		"hard/restart.ts":      {5 * time.Second, time.Minute},
+		"hard/open_behind1.ts": {5 * time.Second, time.Minute},
+	}
+	dir := os.Getenv("TWINDVR_TESTDATA")
+	if dir == "" {
+		t.Skipf("TWINDVR_TESTDATA is not set: %d files not paced", len(want))
+	}
+	for name, span := range want {
+		path := filepath.Join(dir, name)
+		clk := &fakeClock{now: time.Unix(1000, 0)}
+		s := open(t, path, Options{Realtime: true, Clock: clk})
+		file, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readAll(t, s); !bytes.Equal(got, file) {
+			t.Errorf("%s: %d bytes of %d came", name, len(got), len(file))
+		}
+		if d := clk.now.Sub(time.Unix(1000, 0)); d < span[0] || d > span[1] {
+			t.Errorf("%s took %v, want %v to %v", name, d, span[0], span[1])
+		}
+	}
 }
