@@ -116,6 +116,16 @@ func (e *WriteError) ReadOnly() bool {
 	return errors.Is(e.Err, syscall.EROFS) || errors.Is(e.Err, fs.ErrPermission)
 }
 
+// writeError names the file that an error is about, or the stream.
+func (s *Stream) writeError(err error) error {
+	e := &WriteError{Path: s.dir, Err: err}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		e.Path = pe.Path
+	}
+	return e
+}
+
 func rootCause(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

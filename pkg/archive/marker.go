@@ -30,10 +30,12 @@ type marker struct {
 	Pruned         *lastPrune `json:"pruned,omitempty"`
 }
 
-// lastPrune is what the last complete pass went by.
+// lastPrune is what the last complete pass went by. Held passes leave it, so
+// that many of them explain no more than one.
 type lastPrune struct {
-	At    time.Time `json:"at"`    // the pruner's now
-	Depth string    `json:"depth"` // a Go duration
+	At      time.Time `json:"at"`      // the pruner's now
+	Depth   string    `json:"depth"`   // a Go duration; "" while none was complete
+	Horizon time.Time `json:"horizon"` // where it left the horizon
 }
 
 func (m *marker) horizon() m4f.UTC {

@@ -55,15 +55,22 @@ func (s *Stream) Prune(now time.Time, opt PruneOptions) (PruneResult, error) {
 	}
 	goal := max(hourOf(at.Add(-m4f.Ticks(opt.Depth))), 0)
 	horizon := hourOf(m.horizon())
-	if goal < horizon && !depthRaised(m, opt.Depth) {
+	back := depthRaised(m, opt.Depth)
+	if goal < horizon && !back {
 		goal = horizon // the clock went back
 	}
+	last := lastPass(m, all)
 	var held error
 	if !opt.Force {
-		goal, held, err = s.hold(m, all, at, goal, opt.Depth)
-		if err != nil {
+		if goal, held, err = s.hold(last, all, at, goal, opt.Depth); err != nil {
 			return res, err
 		}
+		if !back {
+			goal = max(goal, horizon)
+		}
+	}
+	if held == nil {
+		last = lastPrune{At: at.Time().Truncate(time.Second), Depth: opt.Depth.String(), Horizon: goal.start().Time()}
 	}
 	res.Horizon = goal.start()
 	gone, _ := slices.BinarySearch(all, goal)
@@ -78,7 +85,7 @@ func (s *Stream) Prune(now time.Time, opt PruneOptions) (PruneResult, error) {
 	if opt.DryRun {
 		return res, held
 	}
-	if err := s.drop(goal, all[:gone], at, opt.Depth, held == nil); err != nil {
+	if err := s.drop(goal, all[:gone], last); err != nil {
 		return res, err
 	}
 	return res, held
@@ -140,31 +147,40 @@ const recordedPerJump = 9
 
 // hold returns how far the horizon may move, and a *PruneHeldError where that
 // is not as far as asked.
-func (s *Stream) hold(m *marker, all []hour, at m4f.UTC, goal hour, depth time.Duration) (hour, error, error) {
+func (s *Stream) hold(last lastPrune, all []hour, at m4f.UTC, goal hour, depth time.Duration) (hour, error, error) {
 	if len(all) == 0 || goal <= all[0] {
 		return goal, nil, nil
 	}
-	since := m4f.UTCOf(m.Created)
-	if m.Pruned != nil {
-		since = m4f.UTCOf(m.Pruned.At)
-	}
+	since := m4f.UTCOf(last.At)
 	recorded, err := s.recordedSince(since, at)
 	if err != nil {
 		return goal, nil, err
 	}
 	passed := min(max(int64(at-since), 0), recordedPerJump*recorded) + hourTicks
-	from := max(hourOf(m.horizon()), all[0])
-	explained := hourOf(from.start().Add(passed))
+	explained := hourOf(m4f.UTCOf(last.Horizon).Add(passed))
 	if explained >= goal {
 		return goal, nil, nil
 	}
 	first, _ := slices.BinarySearch(all, explained)
-	last, _ := slices.BinarySearch(all, goal)
-	excess := last - first
+	end, _ := slices.BinarySearch(all, goal)
+	excess := end - first
 	if excess*10 <= len(all) {
 		return goal, nil, nil
 	}
 	return explained, &PruneHeldError{Dir: s.dir, Hours: excess, Of: len(all), Horizon: goal.start(), Depth: depth}, nil
+}
+
+// lastPass is what time is counted from: the last complete pass, or how the
+// archive began.
+func lastPass(m *marker, all []hour) lastPrune {
+	if m.Pruned != nil {
+		return *m.Pruned
+	}
+	from := hourOf(m.horizon())
+	if len(all) > 0 {
+		from = max(from, all[0])
+	}
+	return lastPrune{At: m.Created, Horizon: from.start().Time()}
 }
 
 // recordedSince is how many ticks of the view were recorded here since a time.
@@ -182,16 +198,14 @@ func (s *Stream) recordedSince(since, until m4f.UTC) (int64, error) {
 }
 
 // drop is the numbered steps of prune in the package documentation.
-func (s *Stream) drop(goal hour, gone []hour, at m4f.UTC, depth time.Duration, complete bool) error {
+func (s *Stream) drop(goal hour, gone []hour, last lastPrune) error {
 	err := s.changeMarker(func(m *marker) bool { // 1
-		was, pruned := m.horizon(), m.Pruned
+		horizon, pruned := m.horizon(), m.Pruned
 		if goal > 0 {
 			m.setHorizon(goal.start())
 		}
-		if complete {
-			m.Pruned = &lastPrune{At: at.Time().Truncate(time.Second), Depth: depth.String()}
-		}
-		return m.horizon() != was || pruned == nil || complete && worthNoting(pruned, m.Pruned)
+		m.Pruned = &last
+		return m.horizon() != horizon || pruned == nil || worthNoting(*pruned, last)
 	})
 	if err != nil {
 		return err
@@ -212,7 +226,7 @@ func (s *Stream) drop(goal hour, gone []hour, at m4f.UTC, depth time.Duration, c
 
 // worthNoting keeps a pass that removes nothing from writing stream.json each
 // time: the time of the last pass may be a little old.
-func worthNoting(was, is *lastPrune) bool {
+func worthNoting(was, is lastPrune) bool {
 	return was.Depth != is.Depth || is.At.Sub(was.At) > 10*time.Minute || is.At.Before(was.At)
 }
 

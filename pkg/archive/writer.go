@@ -84,22 +84,34 @@ func (w *Writer) Append(seg *m4f.Segment) error {
 	if w.closed {
 		return ErrClosed
 	}
-	if err := w.check(seg); err != nil {
-		return err
-	}
-	if w.x != nil && !w.x.takes(&seg.Header) {
-		if err := w.end(); err != nil {
-			return &WriteError{Path: w.s.dir, Err: err}
+	for try := 0; ; try++ {
+		if err := w.check(seg); err != nil {
+			return err
+		}
+		err := w.append(seg)
+		if err == nil {
+			break
+		}
+		w.abandon()
+		// Pruning may have taken the hour away meanwhile: check says so, or the
+		// hour is a new one.
+		if !isNotExist(err) || try == 3 {
+			return w.s.writeError(err)
 		}
 	}
-	if err := w.put(seg); err != nil {
-		w.abandon()
-		return &WriteError{Path: w.s.dir, Err: err}
-	}
 	if err := w.lastSyncError(); err != nil {
-		return &WriteError{Path: w.s.dir, Err: err}
+		return w.s.writeError(err)
 	}
 	return nil
+}
+
+func (w *Writer) append(seg *m4f.Segment) error {
+	if w.x != nil && !w.x.takes(&seg.Header) {
+		if err := w.end(); err != nil {
+			return err
+		}
+	}
+	return w.put(seg)
 }
 
 // Copy adds the segment h.ID, which the archive holds, once more with h's
@@ -122,7 +134,7 @@ func (w *Writer) check(seg *m4f.Segment) error {
 	}
 	horizon, err := w.s.Horizon()
 	if err != nil {
-		return &WriteError{Path: w.s.dir, Err: err}
+		return w.s.writeError(err)
 	}
 	if hourOf(seg.Header.UTC) < hourOf(horizon) {
 		return &HorizonError{UTC: seg.Header.UTC, Horizon: horizon}
@@ -358,7 +370,7 @@ func (w *Writer) Sync() error {
 		err = last
 	}
 	if err != nil {
-		return &WriteError{Path: w.s.dir, Err: err}
+		return w.s.writeError(err)
 	}
 	return nil
 }
@@ -366,7 +378,7 @@ func (w *Writer) Sync() error {
 // End ends the current extent, at a gap that the segments do not show.
 func (w *Writer) End() error {
 	if err := w.end(); err != nil {
-		return &WriteError{Path: w.s.dir, Err: err}
+		return w.s.writeError(err)
 	}
 	return nil
 }
@@ -390,7 +402,7 @@ func (w *Writer) Close() error {
 		err = aerr
 	}
 	if err != nil {
-		return &WriteError{Path: w.s.dir, Err: err}
+		return w.s.writeError(err)
 	}
 	return nil
 }
