@@ -223,13 +223,20 @@ func damageOf(s *serve.StreamStatus) string {
 	return fmt.Sprintf("%d of %d", s.Archive.Damaged, s.Archive.Segments)
 }
 
+// listedLate is after how many seconds a segment that a peer has listed and that
+// is not here yet is worth showing: a node that hears the source waits for its
+// own copy first.
+const listedLate = 4
+
 func backlogOf(s *serve.StreamStatus) string {
 	var bytes int64
 	pending := 0
 	eta := -1.0
 	for _, p := range s.Peers {
 		bytes += p.Backlog
-		pending += p.Pending
+		if p.Lag > listedLate {
+			pending += p.Pending
+		}
 		if p.ETA != nil {
 			eta = max(eta, *p.ETA)
 		}

@@ -88,25 +88,44 @@ func New(opt Options) *Node {
 	return n
 }
 
-// spec is how a supervisor restarts what it watches.
+// spec is how a supervisor restarts what it watches: at once, and every two
+// seconds what goes on failing. The same fault is told once in a while only.
 func (n *Node) spec(log *slog.Logger) suture.Spec {
+	var mu sync.Mutex
+	told := map[string]time.Time{}
+	again := func(what string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(told[what]) < tellAgain {
+			return false
+		}
+		told[what] = time.Now()
+		return true
+	}
 	return suture.Spec{
 		FailureBackoff:   2 * time.Second,
-		FailureThreshold: 5,
+		FailureThreshold: 1,
 		FailureDecay:     10,
 		Timeout:          stopWithin,
 		EventHook: func(e suture.Event) {
 			switch e := e.(type) {
 			case suture.EventServicePanic:
-				log.Error("a part of the node has failed and is started again", "part", e.ServiceName, "fault", e.PanicMsg, "stack", e.Stacktrace)
+				if again(e.ServiceName + e.PanicMsg) {
+					log.Error("a part of the node has failed and is started again", "part", e.ServiceName, "fault", e.PanicMsg, "stack", e.Stacktrace)
+				}
 			case suture.EventServiceTerminate:
-				log.Warn("a part of the node has ended and is started again", "part", e.ServiceName, "err", fmt.Sprint(e.Err))
+				if err := fmt.Sprint(e.Err); again(e.ServiceName + err) {
+					log.Warn("a part of the node has ended and is started again", "part", e.ServiceName, "err", err)
+				}
 			case suture.EventStopTimeout:
 				log.Warn("a part of the node does not end", "part", e.ServiceName)
 			}
 		},
 	}
 }
+
+// tellAgain is how often the same fault is told.
+const tellAgain = 5 * time.Minute
 
 // Run runs the node until the context ends. It returns an error only when it
 // cannot listen.
