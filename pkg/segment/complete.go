@@ -22,7 +22,7 @@ func (s *Segmenter) isComplete() bool {
 	if jump == nil {
 		return s.passed(first.f.PTS)
 	}
-	if s.received-jump.f.received >= latest {
+	if s.received-jump.f.received >= latest || s.added-jump.at > maxWait {
 		return true
 	}
 	split := s.splits(jump)
@@ -148,7 +148,7 @@ func (s *Segmenter) take(o *opening) []*frame {
 	for k, f := range s.buf {
 		if s.belongs(k, f, o, jump, split) {
 			out = append(out, f)
-			s.bufBytes -= len(f.Data)
+			s.bufBytes -= f.cost()
 		} else {
 			keep = append(keep, f)
 		}
@@ -192,9 +192,8 @@ func (s *Segmenter) beginTracks(o *opening, split map[uint16]int) {
 		t.seen, t.first, t.deaf = true, (o.f.PTS-1)&(m4f.Wrap-1), !jumped
 	}
 	for _, f := range s.buf {
-		t := s.track(f.Track.PID)
-		if !t.hasMax || m4f.Diff33(f.PTS, t.max) > 0 {
-			t.max, t.hasMax = f.PTS, true
+		if s.near(f, o.f.DTS) {
+			s.track(f.Track.PID).raise(f.PTS)
 		}
 	}
 }
@@ -227,7 +226,10 @@ func (s *Segmenter) finish(partial bool) {
 	for _, f := range s.buf {
 		f.Release()
 	}
-	s.buf, s.bufBytes, s.next, s.cur = nil, 0, nil, nil
+	s.buf, s.bufBytes, s.trimAt, s.next, s.cur = nil, 0, 0, nil, nil
+	if s.leadPrev != nil {
+		s.leadLast = s.leadPrev
+	}
 	s.prevKey, s.leadPrev, s.awaitKey = nil, nil, true
 }
 

@@ -52,7 +52,7 @@ func (h *handler) Loss(l mpegts.Loss) {
 	} else if t := s.track(l.Track.PID); t.last != nil {
 		r.from, r.hasFrom = t.last.PTS, true
 	}
-	s.losses = append(s.losses, r)
+	s.note(r)
 	if r.lead {
 		s.flagUnfinished(l.Lost, l.Errored)
 	} else {
@@ -60,12 +60,24 @@ func (h *handler) Loss(l mpegts.Loss) {
 	}
 }
 
+// note remembers a loss. Where there are too many to tell apart, everything is
+// damaged for as long as one of them could reach.
+func (s *Segmenter) note(l *loss) {
+	if len(s.losses) == maxLosses {
+		clear(s.losses)
+		s.losses = s.losses[:0]
+		s.swamped = s.received + 2*forget
+		s.flagUnfinished(0, 0)
+	}
+	s.losses = append(s.losses, l)
+}
+
 // loseAll notes a loss on every track: whole datagrams are missing and it is
 // not known whose.
 func (s *Segmenter) loseAll() {
 	for pid, t := range s.tracks {
 		if t.last != nil && (pid != s.lead.PID || s.lead.Kind != mpegts.Video) {
-			s.losses = append(s.losses, &loss{pid: pid, from: t.last.PTS, hasFrom: true, until: s.received + forget})
+			s.note(&loss{pid: pid, from: t.last.PTS, hasFrom: true, until: s.received + forget})
 		}
 	}
 }
@@ -75,7 +87,7 @@ func (s *Segmenter) loseAll() {
 func (s *Segmenter) doubt(lost, errored int) {
 	s.flagUnfinished(lost, errored)
 	if s.lead.Kind == mpegts.Video && s.rhythm.dated {
-		s.losses = append(s.losses, &loss{pid: s.lead.PID, lead: true, dated: true, pes: s.leadPES, until: s.received + forget})
+		s.note(&loss{pid: s.lead.PID, lead: true, dated: true, pes: s.leadPES, until: s.received + forget})
 	}
 }
 
@@ -112,7 +124,7 @@ func (s *Segmenter) leadHeader(dts int64) {
 			} else {
 				if r.regular >= regularRun {
 					s.flagUnfinished(0, 0)
-					s.losses = append(s.losses, &loss{pid: s.lead.PID, lead: true, dated: true, judged: true, pes: s.leadPES, until: s.received + forget})
+					s.note(&loss{pid: s.lead.PID, lead: true, dated: true, judged: true, pes: s.leadPES, until: s.received + forget})
 				}
 				r.regular = 0
 			}

@@ -26,6 +26,7 @@ func (s *Segmenter) seal(frames []*frame, end, last int64, next *opening) {
 	seg, err := m4f.Build(spec)
 	if err != nil {
 		s.stats.Err = err
+		s.afterJump = s.afterJump || o.jump
 		return
 	}
 	seg.Header.UTC = s.dater.date(seg.Header.MediaTime, int64(seg.Header.Duration), o.f.arrived, seg.Header.Flags&m4f.Discontinuity != 0)
@@ -74,8 +75,9 @@ func (s *Segmenter) trackOf(t *mpegts.Track, o *opening, frames []*frame, start,
 	c := m4f.TrackConfig{PID: t.PID, StreamType: t.StreamType, Descriptors: t.Descriptors, Codec: t.Codec}
 	var drop func(nal []byte) bool
 	switch {
+	case !o.key: // the init segment is another's: all stays in the samples
 	case t.Codec == m4f.CodecH264 || t.Codec == m4f.CodecHEVC:
-		drop = configureNAL(&c, o.f, frames, s.lead.PID == t.PID && o.key)
+		drop = configureNAL(&c, o.f, frames, s.lead.PID == t.PID)
 	case t.Codec == m4f.CodecMPEG2Video:
 		for _, f := range frames {
 			if f.Header != nil {
@@ -121,20 +123,30 @@ func (s *Segmenter) lastDuration(t *mpegts.Track, frames []*frame, samples []m4f
 		return uint32(min(max(end-samples[n].DTS, 0), m4f.Wrap/4))
 	}
 	if next != nil && !next.jump {
-		for _, f := range append([]*frame{next.f}, s.buf...) {
-			if f.Track.PID != t.PID {
-				continue
-			}
+		f := next.f
+		if f.Track.PID != t.PID {
+			f = s.firstOf(t.PID)
+		}
+		if f != nil {
 			if d := m4f.Diff33(f.DTS, last.DTS); d >= 0 && d <= jumpAhead {
 				return uint32(d)
 			}
-			break
 		}
 	}
 	if n > 0 {
 		return uint32(min(max(samples[n].DTS-samples[n-1].DTS, 0), jumpAhead))
 	}
 	return 0
+}
+
+// firstOf returns the first frame waiting of a track, or nil.
+func (s *Segmenter) firstOf(pid uint16) *frame {
+	for _, f := range s.buf {
+		if f.Track.PID == pid {
+			return f
+		}
+	}
+	return nil
 }
 
 // configureNAL fills in the parameter sets of an H.264 or HEVC track: those of
@@ -262,7 +274,11 @@ func (s *Segmenter) joined(o *opening) bool {
 			}
 		case received < forget:
 			st := s.tracks[t.PID]
-			if st == nil || !st.seen || st.deaf || m4f.Diff33(st.first, o.f.PTS) >= 0 {
+			if st == nil || !st.seen || st.deaf {
+				return true
+			}
+			// A first frame dated far off tells nothing.
+			if d := m4f.Diff33(st.first, o.f.PTS); d >= 0 || d < -3*forget {
 				return true
 			}
 		}

@@ -7,6 +7,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/clock"
@@ -22,8 +23,13 @@ const (
 	forget     = 10 * m4f.Timescale // how long anything else is waited for
 	jumpAhead  = 3 * m4f.Timescale  // a longer step forward begins a timeline
 	maxSource  = 64 << 20           // bytes of source in a segment
-	maxHeld    = 192 << 20          // bytes of source held in all
+	maxFrames  = 1 << 18            // access units in a segment
+	maxHeld    = 192 << 20          // bytes held in all
+	frameCost  = 256                // bytes that an access unit costs beside its own
 	maxOpen    = 256                // openings waiting
+	maxWait    = 1 << 15            // access units that a jump waits for the other tracks
+	maxMaps    = 64                 // program maps remembered
+	maxLosses  = 4096               // losses told apart
 	margin     = m4f.Timescale      // by how much reordering may hide a keyframe
 	regularRun = 25                 // equal DTS steps that make a rhythm
 	keyless    = 4                  // buckets without a keyframe that are waited
@@ -74,22 +80,27 @@ type Segmenter struct {
 	tracks  map[uint16]*trackState
 
 	buf      []*frame
-	bufBytes int
+	bufBytes int      // what they cost
+	trimAt   int      // frames in buf from which it is looked through before there is a segment
 	cur      *opening // the segment being collected; nil before the first keyframe
 	next     []*opening
 	losses   []*loss
+	swamped  int64 // leading time received up to which losses were not told apart
 	received int64 // leading time received, ticks
+	added    int64 // frames taken
 	source   int   // bytes since the last opening
+	frames   int   // frames since the last opening
 
 	leadPrev  *frame
 	leadSeq   int64
 	leadDTS   int64
 	leadDated bool
-	leadPES   int64 // PES headers seen on a leading video track
-	leadMax   int64 // highest PTS of the timeline
-	leadU     int64 // leadPrev's PTS, unwrapped
+	leadPES   int64  // PES headers seen on a leading video track
+	leadStep  int64  // DTS of leadPrev less that of the frame before it
+	leadLast  *frame // leading frame before the segment was ended without a next
+	leadMax   int64  // highest PTS of the timeline
+	leadU     int64  // leadPrev's PTS, unwrapped from prevKey's on
 	prevKey   *frame
-	keyU      int64 // prevKey's PTS, unwrapped
 	bucketU   int64 // the bucket that a forced opening was made for last
 	awaitKey  bool  // a timeline has begun and no keyframe of it was seen
 	rhythm    rhythm
@@ -138,8 +149,11 @@ type opening struct {
 	unsure  bool // damaged whatever it holds
 	lost    int
 	errored int
+	at      int64 // frames taken before it
 	program *mpegts.Program
 }
+
+func (f *frame) cost() int { return len(f.Data) + frameCost }
 
 // New returns a Segmenter that calls emit for each segment, in order.
 func New(cfg Config, emit func(*m4f.Segment)) *Segmenter {
@@ -262,18 +276,21 @@ type handler Segmenter
 func (h *handler) Program(p *mpegts.Program, pkt int64, afterLoss bool) {
 	s := (*Segmenter)(h)
 	lead, old := p.Leading(), s.lead
+	if afterLoss {
+		s.flagUnfinished(0, 0)
+	}
 	if old != nil && (lead == nil || lead.PID != old.PID || lead.Codec != old.Codec || lead.StreamType != old.StreamType) {
 		s.changeLead()
 	}
 	s.program, s.lead = p, lead
+	if len(s.history) == maxMaps {
+		s.history = append(s.history[:0], s.history[1:]...)
+	}
 	s.history = append(s.history, programAt{pkt, p, afterLoss})
 	for k := range s.tracks {
 		if !hasPID(p, k) {
 			delete(s.tracks, k)
 		}
-	}
-	if afterLoss {
-		s.flagUnfinished(0, 0)
 	}
 }
 
@@ -293,8 +310,8 @@ func (s *Segmenter) changeLead() {
 		s.complete()
 	}
 	s.finish(false)
-	s.losses, s.rhythm = nil, rhythm{}
-	s.leadPES = 0
+	s.losses = slices.DeleteFunc(s.losses, func(l *loss) bool { return l.lead })
+	s.rhythm, s.leadPES = rhythm{}, 0
 }
 
 // VideoHeader implements mpegts.Handler.
@@ -357,25 +374,50 @@ func (s *Segmenter) add(f *frame) {
 		t.seen, t.first = true, f.PTS
 	}
 	t.last = f
-	if !t.hasMax || m4f.Diff33(f.PTS, t.max) > 0 {
-		t.max, t.hasMax = f.PTS, true
+	if s.near(f, s.leadDTS) {
+		t.raise(f.PTS)
 	}
 	s.buf = append(s.buf, f)
-	s.bufBytes += len(f.Data)
+	s.bufBytes += f.cost()
+	s.added++
 	s.source += len(f.Data)
+	s.frames++
 	if f.Track.PID == s.lead.PID {
 		s.follow(f)
-	} else if s.leadPrev != nil && f.kind != mpegts.Data && !f.jump && s.cur != nil &&
-		len(s.next) == 0 && m4f.Diff33(f.PTS, s.leadPrev.PTS) > 4*latest {
-		// The leading track has stopped: nothing would end the segment.
+	} else if s.stopped(f) {
 		s.finish(true)
 	}
 	for len(s.next) > 0 && (s.isComplete() || len(s.next) > maxOpen || s.bufBytes > maxHeld) {
 		s.complete()
 	}
-	if s.cur == nil && len(s.next) == 0 {
+	if s.cur == nil && len(s.next) == 0 && len(s.buf) >= s.trimAt {
 		s.trim()
 	}
+}
+
+// near says whether a frame's time can be believed to tell how far its track
+// has come, with the leading track at dts.
+func (s *Segmenter) near(f *frame, dts int64) bool {
+	return f.Track.PID == s.lead.PID || s.leadDated && abs(m4f.Diff33(f.PTS, dts)) <= forget
+}
+
+// raise takes note of a frame's time.
+func (t *trackState) raise(pts int64) {
+	if !t.hasMax || m4f.Diff33(pts, t.max) > 0 {
+		t.max, t.hasMax = pts, true
+	}
+}
+
+// stopped says, at a frame of another track, whether the leading track has
+// stopped, so that nothing would end the segment.
+func (s *Segmenter) stopped(f *frame) bool {
+	switch {
+	case s.leadPrev == nil || s.cur == nil || len(s.next) > 0:
+		return false
+	case s.source >= 2*maxSource || s.frames >= 2*maxFrames:
+		return true
+	}
+	return f.kind != mpegts.Data && !f.jump && m4f.Diff33(f.PTS, s.leadPrev.PTS) > 4*latest
 }
 
 // checkStep finds losses that the continuity counter does not show: an audio
@@ -387,7 +429,7 @@ func (s *Segmenter) checkStep(t *trackState, f *frame) {
 	if t.expects {
 		if d := m4f.Diff33(f.PTS, t.expected); 2*d > f.Duration || 2*d < -f.Duration {
 			if t.last != nil {
-				s.losses = append(s.losses, &loss{pid: f.Track.PID, from: t.last.PTS, hasFrom: true, to: f.PTS, hasTo: true})
+				s.note(&loss{pid: f.Track.PID, from: t.last.PTS, hasFrom: true, to: f.PTS, hasTo: true})
 			}
 			s.doubt(0, 0)
 		}
@@ -408,10 +450,12 @@ func (s *Segmenter) follow(f *frame) {
 			s.received += d
 			f.received = s.received
 		}
-		jump = d < 0 || d > jumpAhead
+		if jump = d < 0 || d > jumpAhead; !jump {
+			s.leadStep = d
+		}
 		s.leadU += m4f.Diff33(f.PTS, s.leadPrev.PTS)
 	} else {
-		s.leadU = f.PTS
+		s.resume(f)
 	}
 	key := f.Key || s.lead.Kind == mpegts.Audio
 	if f.Key {
@@ -430,11 +474,33 @@ func (s *Segmenter) follow(f *frame) {
 	s.leadPrev = f
 }
 
+// resume takes the first frame of the leading track, or the first after it had
+// stopped or another track led.
+func (s *Segmenter) resume(f *frame) {
+	s.leadU, s.leadStep = f.PTS, 0
+	if s.leadLast == nil {
+		return
+	}
+	d := m4f.Diff33(f.DTS, s.leadLast.DTS)
+	if f.Track.PID != s.leadLast.Track.PID {
+		d = abs(d) // one may run a little behind the other
+	}
+	if d < 0 || d > jumpAhead {
+		s.stats.Timelines++
+		s.afterJump = true
+	}
+	s.leadLast = nil
+}
+
 // beginTimeline opens a segment at the first frame of a new timeline.
 func (s *Segmenter) beginTimeline(f *frame, key bool) {
 	s.stats.Timelines++
-	o := &opening{f: f, key: key, jump: true, oldEnd: (s.leadMax + max(s.rhythm.step, 1)) & (m4f.Wrap - 1)}
-	o.program, _ = s.programFor(f)
+	step := s.leadStep
+	if s.leadPrev.Duration > 0 {
+		step = s.leadPrev.Duration
+	}
+	o := &opening{f: f, key: key, jump: true, oldEnd: (s.leadMax + max(step, 1)) & (m4f.Wrap - 1)}
+	o.program, o.unsure = s.programFor(f)
 	for _, l := range s.losses {
 		if l.lead && !l.regular && l.pes >= s.leadPrev.PES || s.lead.Kind == mpegts.Audio && l.hasTo && l.to == f.PTS {
 			o.unsure = true
@@ -454,6 +520,9 @@ func (s *Segmenter) beginTimeline(f *frame, key bool) {
 func (s *Segmenter) keyframe(f *frame) {
 	switch {
 	case s.prevKey != nil && s.bucket(s.prevKey.PTS) == s.bucket(f.PTS):
+		if s.full() {
+			s.open(s.keyOpening(f))
+		}
 		s.setKey(f)
 		return
 	case s.prevKey == nil && !s.awaitKey:
@@ -467,7 +536,10 @@ func (s *Segmenter) keyframe(f *frame) {
 	s.setKey(f)
 }
 
-func (s *Segmenter) setKey(f *frame) { s.prevKey, s.keyU, s.bucketU = f, s.leadU, 0 }
+func (s *Segmenter) setKey(f *frame) { s.prevKey, s.leadU, s.bucketU = f, f.PTS, 0 }
+
+// full says whether the segment must be cut for its size.
+func (s *Segmenter) full() bool { return s.source >= maxSource || s.frames >= maxFrames }
 
 // force opens a segment at a frame that is no keyframe: the first of each
 // bucket once four have passed without one, and where a segment has grown too
@@ -477,9 +549,9 @@ func (s *Segmenter) force(f *frame) {
 		return
 	}
 	d := s.cfg.TargetDuration
-	b := s.leadU/d - s.keyU/d
+	b := s.leadU/d - s.prevKey.PTS/d
 	late := b >= keyless && b > s.bucketU
-	if !late && s.source < maxSource {
+	if !late && !s.full() {
 		return
 	}
 	if late {
@@ -516,16 +588,18 @@ func (s *Segmenter) programFor(f *frame) (*mpegts.Program, bool) {
 }
 
 func (s *Segmenter) open(o *opening) {
+	o.at = s.added
+	o.unsure = o.unsure || s.received < s.swamped
 	s.next = append(s.next, o)
-	s.source = len(o.f.Data)
+	s.source, s.frames = len(o.f.Data), 1
 }
 
 // trim forgets frames that no segment can want: nothing has been opened yet.
 func (s *Segmenter) trim() {
 	keep := s.buf[:0]
 	for _, f := range s.buf {
-		if f.Track.PID == s.lead.PID || s.received-f.received > forget || s.bufBytes > maxSource {
-			s.bufBytes -= len(f.Data)
+		if f.Track.PID == s.lead.PID || s.bufBytes > maxSource || m4f.Diff33(s.track(f.Track.PID).last.PTS, f.PTS) > forget {
+			s.bufBytes -= f.cost()
 			f.Release()
 			continue
 		}
@@ -533,4 +607,5 @@ func (s *Segmenter) trim() {
 	}
 	clear(s.buf[len(keep):])
 	s.buf = keep
+	s.trimAt = 2*len(keep) + 256
 }
