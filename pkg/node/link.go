@@ -42,8 +42,8 @@ type link struct {
 	err       error
 	media     int64 // of the newest record listed
 	utc       m4f.UTC
-	dated     bool
-	rate      float64 // bytes a second of filling, averaged
+	listed    time.Time // when
+	rate      float64   // bytes a second of filling, averaged
 	rateAt    time.Time
 	rateBytes int64
 }
@@ -98,12 +98,12 @@ func (l *link) once(ctx context.Context) {
 
 // delay is called with each record that the peer lists.
 func (l *link) delay(r *archive.Record) time.Duration {
+	now := time.Now()
 	l.mu.Lock()
-	if !l.dated || r.UTC >= l.utc || l.utc-r.UTC > 3600*m4f.Timescale {
-		l.media, l.utc, l.dated = r.MediaTime, r.UTC, true
+	if r.UTC >= l.utc || now.Sub(l.listed) > datedFor {
+		l.media, l.utc, l.listed = r.MediaTime, r.UTC, now
 	}
 	l.mu.Unlock()
-	now := time.Now()
 	for _, c := range l.s.sources {
 		if c == nil {
 			continue
@@ -118,11 +118,16 @@ func (l *link) delay(r *archive.Record) time.Duration {
 	return 0
 }
 
-// dateOf is the UTC that the peer's timeline gives to a media time.
+// datedFor is how long what the peer has listed last dates media times: an
+// offset follows its encoder.
+const datedFor = 2 * time.Minute
+
+// dateOf is the UTC that the peer's timeline gives to a media time, while the
+// peer lists segments.
 func (l *link) dateOf(media int64) (m4f.UTC, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.utc.Add(m4f.Diff33(media, l.media)), l.dated
+	return l.utc.Add(m4f.Diff33(media, l.media)), time.Since(l.listed) < datedFor
 }
 
 // onStatus is called each second, and with an error when the peer is lost.
