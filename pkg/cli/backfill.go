@@ -92,16 +92,19 @@ func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fr
 		return err
 	}
 	defer closeSrc()
-	dst, err := filled(ctx, a, src)
+	dst, done, err := filled(ctx, a, src, o.dryRun)
 	if err != nil {
 		return err
 	}
-	if err := lowerHorizon(dst, &o.span); err != nil {
-		return err
+	defer done()
+	if !o.dryRun {
+		if err := lowerHorizon(dst, &o.span); err != nil {
+			return err
+		}
 	}
 	bar := newProgress(io, -1, "backfill")
 	defer bar.Done()
-	done := int64(0)
+	fetched := int64(0)
 	result, err := replicate.Backfill(ctx, dst, src, replicate.BackfillOptions{
 		From:   o.span.From.UTC,
 		To:     o.span.To.UTC,
@@ -113,8 +116,8 @@ func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fr
 		Log:    slog.Default(),
 		Progress: func(p replicate.Progress) {
 			bar.Total(p.Bytes + p.Left)
-			bar.Add(p.Bytes - done)
-			done = p.Bytes
+			bar.Add(p.Bytes - fetched)
+			fetched = p.Bytes
 		},
 	})
 	bar.Done()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -68,23 +69,38 @@ func (o *peerOptions) side(text string) (replicate.Side, func(), error) {
 }
 
 // filled opens the archive that is to be filled: a directory, made if there is
-// nothing, with the target duration of the archive that it is filled from.
-func filled(ctx context.Context, text string, src replicate.Side) (*archive.Stream, error) {
+// nothing, with the target duration of the archive that it is filled from. With
+// dryRun what would be made lies elsewhere and goes with the returned function.
+func filled(ctx context.Context, text string, src replicate.Side, dryRun bool) (*archive.Stream, func(), error) {
 	loc, err := parseLocation(text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if loc.Peer != nil {
-		return nil, fmt.Errorf("%s is a peer; an archive is filled where it lies, so run backfill there", text)
+		return nil, nil, fmt.Errorf("%s is a peer; an archive is filled where it lies, so run backfill there", text)
 	}
 	info, err := src.Info(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	done := func() {}
 	s, err := archive.Open(loc.Dir)
 	var not *archive.NotStreamError
 	if !errors.As(err, &not) && !errors.Is(err, fs.ErrNotExist) {
-		return s, err
+		return s, done, err
 	}
-	return archive.Create(loc.Dir, "", archive.CreateOptions{TargetDuration: info.TargetDuration})
+	dir := loc.Dir
+	if dryRun && errors.Is(err, fs.ErrNotExist) {
+		tmp, err := os.MkdirTemp("", "twindvr-dry-run-")
+		if err != nil {
+			return nil, nil, err
+		}
+		done = func() { os.RemoveAll(tmp) }
+		dir = tmp
+	}
+	s, err = archive.Create(dir, "", archive.CreateOptions{TargetDuration: info.TargetDuration})
+	if err != nil {
+		done()
+	}
+	return s, done, err
 }

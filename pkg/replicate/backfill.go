@@ -117,6 +117,12 @@ func jobs(asked int, limit *rate.Limiter) int {
 	return asked
 }
 
+// occurrence tells a segment from another, and a repeated broadcast too.
+type occurrence struct {
+	id  m4f.Identity
+	utc m4f.UTC
+}
+
 // filler is a backfill under way.
 type filler struct {
 	BackfillOptions
@@ -124,6 +130,7 @@ type filler struct {
 	src      Side
 	gapsOnly bool // the other side cuts its segments in another way
 	result   Result
+	last     map[occurrence]bool // segments of the window before, which this one may reach into
 	future   int64 // estimate for the windows that are not under way
 	failures int   // requests that failed, one after the other
 }
@@ -262,10 +269,15 @@ func (f *filler) wants(ctx context.Context, w window) ([]archive.Want, error) {
 	if err != nil {
 		return nil, err
 	}
-	recs := make([]archive.Record, len(list))
+	recs := make([]archive.Record, 0, len(list))
+	listed := make(map[occurrence]bool, len(list))
 	for i := range list {
-		recs[i] = list[i].Record
+		o := occurrence{list[i].ID, list[i].UTC}
+		if listed[o] = true; !f.last[o] {
+			recs = append(recs, list[i].Record)
+		}
 	}
+	f.last = listed
 	if f.gapsOnly {
 		if recs, err = inGaps(f.dst, recs); err != nil {
 			return nil, err

@@ -138,6 +138,9 @@ func TestBackfillOrder(t *testing.T) {
 	} {
 		a := newArchive(t)
 		appendAll(t, a, append(clean(442, 448), clean(452, 458)...)...)
+		if dry := backfill(t, a, Dir{b}, BackfillOptions{Order: c.order, DryRun: true}); dry.Segments != 8 || dry.Left != 8 {
+			t.Errorf("dry run: %+v", dry)
+		}
 		var got []int
 		left := int64(-1)
 		backfill(t, a, Dir{b}, BackfillOptions{
@@ -153,6 +156,23 @@ func TestBackfillOrder(t *testing.T) {
 		if !slices.Equal(got, c.want) || left != 0 {
 			t.Errorf("%v, %d bytes left; want %v", got, left, c.want)
 		}
+	}
+}
+
+// A segment that lies over the edge of an hour is counted once.
+func TestBackfillOverHour(t *testing.T) {
+	var specs []spec
+	for _, s := range clean(440, 460) {
+		s.moved = second
+		specs = append(specs, s)
+	}
+	b := newArchive(t, specs...)
+	a := newArchive(t)
+	if got := backfill(t, a, Dir{b}, BackfillOptions{DryRun: true}); got.Segments != 20 || got.Left != 20 {
+		t.Errorf("dry run: %+v", got)
+	}
+	if got := backfill(t, a, Dir{b}, BackfillOptions{}); got.Segments != 20 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -23,9 +23,9 @@ type DiffOptions struct {
 	// Known remembers hours that hold the same segments under different
 	// digests; nil: nothing is remembered.
 	Known *Known
-	// Settle is how long differences of segments that have only just come are
-	// given to go away: two nodes that record one source have each segment some
-	// milliseconds apart.
+	// Settle is how long differences at the live edge, of segments that have only
+	// just come, are given to go away: two nodes that record one source have each
+	// segment some milliseconds apart.
 	Settle time.Duration
 }
 
@@ -40,8 +40,7 @@ func Diff(ctx context.Context, a, b Side, o DiffOptions) ([]Span, error) {
 	}
 	for deadline := time.Now().Add(o.Settle); time.Now().Before(deadline); {
 		fresh := slices.IndexFunc(spans, func(s Span) bool {
-			age := time.Since(time.UnixMilli(s.arrived))
-			return age < o.Settle && age > -o.Settle
+			return time.Since(time.UnixMilli(s.arrived)).Abs() < o.Settle && time.Since(s.To.Time()).Abs() < liveEdge
 		})
 		if fresh < 0 {
 			break
@@ -62,7 +61,11 @@ func Diff(ctx context.Context, a, b Side, o DiffOptions) ([]Span, error) {
 	return spans, nil
 }
 
-const settleStep = 250 * time.Millisecond
+const (
+	settleStep = 250 * time.Millisecond
+	// liveEdge is how far from now a segment may end that is being recorded.
+	liveEdge = time.Minute
+)
 
 type differ struct {
 	a, b Side

@@ -225,17 +225,24 @@ func TestDiffTraffic(t *testing.T) {
 	}
 }
 
-// A difference that goes away while Diff looks is none; one that stays is one.
+// A difference at the live edge that goes away while Diff looks is none; one
+// that stays is one, and so is one in the past, at once.
 func TestDiffSettles(t *testing.T) {
-	a, b := newArchive(t, clean(0, 10)...), newArchive(t, clean(0, 9)...)
-	side := &laggard{Dir: Dir{b}, then: func() { appendAll(t, b, spec{n: 9}) }}
-	if got := text(diff(t, Dir{a}, side, DiffOptions{Settle: time.Minute})); got != "" {
-		t.Error(got)
+	now := int((m4f.UTCOf(time.Now()) - epoch) / length)
+	a, b := newArchive(t, clean(now-10, now)...), newArchive(t, clean(now-10, now-1)...)
+	side := &laggard{Dir: Dir{b}, then: func() { appendAll(t, b, spec{n: now - 1}) }}
+	if got := diff(t, Dir{a}, side, DiffOptions{Settle: time.Minute}); len(got) != 0 {
+		t.Error(text(got))
 	}
 	if !side.done {
 		t.Error("there was no difference to begin with")
 	}
-	if got := text(diff(t, Dir{a}, Dir{newArchive(t, clean(0, 9)...)}, DiffOptions{Settle: time.Second})); got != "< 9-10 1" {
+	b = newArchive(t, clean(now-10, now-1)...)
+	if got := diff(t, Dir{a}, Dir{b}, DiffOptions{Settle: time.Second}); len(got) != 1 || got[0].Op != OnlyA || got[0].Segments != 1 {
+		t.Error(text(got))
+	}
+	past := &laggard{Dir: Dir{newArchive(t, clean(0, 9)...)}, then: func() {}}
+	if got := text(diff(t, Dir{newArchive(t, clean(0, 10)...)}, past, DiffOptions{Settle: time.Hour})); got != "< 9-10 1" {
 		t.Error(got)
 	}
 }

@@ -346,10 +346,6 @@ func (f *Follower) work(ctx context.Context) (err error) {
 // comes back later.
 func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord) {
 	slices.SortStableFunc(due, func(a, b pendingRecord) int { return cmp.Compare(a.UTC, b.UTC) })
-	type occurrence struct {
-		id  m4f.Identity
-		utc m4f.UTC
-	}
 	pending := map[occurrence]*pendingRecord{}
 	for i := range due {
 		pending[occurrence{due[i].ID, due[i].UTC}] = &due[i]
@@ -505,7 +501,7 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 		Writer: f.Writer,
 		// What is at the live edge is treated as if it had been listed just now.
 		Defer: func(w *archive.Want) bool {
-			if w.UTC < theirs.Newest.Add(-liveEdge) {
+			if w.UTC < theirs.Newest.Add(-followed) {
 				return false
 			}
 			f.push(w.Record)
@@ -534,9 +530,9 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 	return err
 }
 
-// liveEdge is how far from the peer's newest segment reconciliation leaves a
+// followed is how far from the peer's newest segment reconciliation leaves a
 // segment to following.
-const liveEdge = 10 * m4f.Timescale
+const followed = 10 * m4f.Timescale
 
 func (f *Follower) setReconciling(on bool, backlog int64) {
 	f.mu.Lock()
