@@ -210,7 +210,7 @@ func (r *Reader) readSegment() (*Segment, error) {
 	if err != nil {
 		return nil, r.fail(err)
 	}
-	if err := checkMedia(media); err != nil {
+	if err := checkMedia(&h, media); err != nil {
 		return nil, r.fail(err)
 	}
 	if got := Identify(r.init, media); got != h.ID {
@@ -220,8 +220,9 @@ func (r *Reader) readSegment() (*Segment, error) {
 	return &Segment{Header: h, Init: r.init, Media: media}, nil
 }
 
-// checkMedia wants one moof and one mdat.
-func checkMedia(media []byte) error {
+// checkMedia wants one moof and one mdat, and the media time to be that of the
+// header.
+func checkMedia(h *Header, media []byte) error {
 	moof, rest, err := nextBox(media)
 	if err != nil {
 		return err
@@ -232,6 +233,16 @@ func checkMedia(media []byte) error {
 	}
 	if moof.typ != "moof" || mdat.typ != "mdat" || len(rest) != 0 {
 		return fmt.Errorf("box %q and box %q behind a segment header, want one moof and one mdat", moof.typ, mdat.typ)
+	}
+	mfhd, _, err := nextBox(moof.body)
+	if err != nil {
+		return fmt.Errorf("moof: %w", err)
+	}
+	if mfhd.typ != "mfhd" || len(mfhd.body) != 8 {
+		return fmt.Errorf("moof begins with box %q of %d bytes, want mfhd", mfhd.typ, len(mfhd.raw))
+	}
+	if n := binary.BigEndian.Uint32(mfhd.body[4:]); n != SequenceNumber(h.MediaTime) {
+		return fmt.Errorf("segment header says media time %d, the segment has sequence number %d", h.MediaTime, n)
 	}
 	return nil
 }
@@ -247,5 +258,5 @@ func (s *Segment) Verify() error {
 	if s.Header.Length != uint64(len(s.Media)) {
 		return fmt.Errorf("segment %s: header says %d bytes of media, there are %d", s.Header.ID, s.Header.Length, len(s.Media))
 	}
-	return checkMedia(s.Media)
+	return checkMedia(&s.Header, s.Media)
 }

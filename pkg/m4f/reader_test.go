@@ -141,6 +141,7 @@ func TestReaderRefuses(t *testing.T) {
 		{"length short", "inside", length(100)},
 		{"length past the end", "cut", length(uint64(len(moof)) + 1)},
 		{"other init", "init segment", edit(init+60, 1)},
+		{"other media time", "media time", edit(init+92+3, 1)},
 		{"other identity", "corrupt", edit(init+28, 1)},
 		{"flipped media", "corrupt", edit(len(good)-1, 0xEE)},
 		{"box size 0", "size 0", edit(init, 0, 0, 0, 0)},
