@@ -122,7 +122,7 @@ func TestLoss(t *testing.T) {
 		{Loss{Rate: 0}, false}, {Loss{Rate: 0.001, Seed: 1}, false}, {Loss{Rate: 0.01, Seed: 2}, false},
 		{Loss{Rate: 0.05, Burst: 20, Seed: 3}, true}, {Loss{Rate: 0.5, Burst: 7, Seed: 4}, true}, {Loss{Rate: 1}, true},
 	} {
-		const n = 1_000_000
+		const n = 300_000
 		a, b := newDropper(c.loss), newDropper(c.loss)
 		lost, run := 0, 0
 		for i := range n {
@@ -141,7 +141,7 @@ func TestLoss(t *testing.T) {
 			}
 		}
 		got := float64(lost) / n
-		if math.Abs(got-c.loss.Rate) > c.loss.Rate/8 {
+		if math.Abs(got-c.loss.Rate) > c.loss.Rate/6 {
 			t.Errorf("%+v: lost %v", c.loss, got)
 		}
 	}

@@ -123,9 +123,9 @@ func readTime(b []byte) int64 {
 func TestStream(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		opt := Options{
-			Bitrate:  rapid.SampledFrom([]int64{0, 520_000, 1_000_000, 6_000_000, 9_000_003}).Draw(t, "bitrate"),
+			Bitrate:  rapid.SampledFrom([]int64{0, 520_000, 1_000_000, 3_000_003}).Draw(t, "bitrate"),
 			StartPTS: rapid.SampledFrom([]int64{0, 90000, wrap33 - 450_000, wrap33 - 1}).Draw(t, "start"),
-			Duration: time.Duration(rapid.IntRange(1, 260).Draw(t, "frames")) * framePeriod,
+			Duration: time.Duration(rapid.IntRange(1, 230).Draw(t, "frames")) * framePeriod,
 		}
 		frames := int(opt.Duration / framePeriod)
 		ts := generate(t, opt)
@@ -254,14 +254,14 @@ func TestOptionErrors(t *testing.T) {
 	}
 }
 
-// TestDecodes lets ffmpeg decode two minutes, over fifteen loops, and wants no
+// TestDecodes lets ffmpeg decode a minute, over seven loops, and wants no
 // warning and every frame.
 func TestDecodes(t *testing.T) {
 	if _, err := exec.LookPath("ffmpeg"); err != nil {
 		t.Skip("ffmpeg is missing (apt-get install ffmpeg): 3 streams not decoded")
 	}
 	for name, opt := range map[string]Options{
-		"plain":  {StartPTS: DefaultStartPTS, Duration: 2 * time.Minute},
+		"plain":  {StartPTS: DefaultStartPTS, Duration: time.Minute},
 		"filled": {StartPTS: DefaultStartPTS, Duration: 20 * time.Second, Bitrate: 6_000_000},
 		"wrap":   {StartPTS: wrap33 - 900_000, Duration: 20 * time.Second, Bitrate: 1_000_000},
 	} {
