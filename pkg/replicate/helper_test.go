@@ -142,7 +142,7 @@ func servePeer(t testing.TB, a *archive.Stream, between ...func(http.Handler) ht
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.client = m4fhttp.NewClient(m4fhttp.ClientOptions{Peer: peer, Silence: 5 * time.Second})
+	p.client = m4fhttp.NewClient(m4fhttp.ClientOptions{Peer: peer, Silence: time.Minute})
 	t.Cleanup(func() {
 		p.client.Close()
 		p.srv.CloseClientConnections()
