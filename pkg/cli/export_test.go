@@ -43,11 +43,11 @@ func TestPipelineKeepsEveryFrame(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			tracks := pipelineRecord(t, path, filepath.Join(dir, "stream"))
+			src := source{path: path, tracks: pipelineRecord(t, path, filepath.Join(dir, "stream")), frames: map[int][]mediaFrame{}}
 			for _, format := range [][]string{nil, {"--faststart"}} {
 				out := filepath.Join(dir, fmt.Sprintf("export%d.mp4", len(format)))
 				pipelineRun(t, nil, nil, append([]string{"export", filepath.Join(dir, "stream"), "-o", out}, format...)...)
-				comparePipeline(t, path, out, tracks, missed[name])
+				src.compare(t, out, missed[name])
 			}
 		})
 	}
@@ -154,37 +154,59 @@ func mediaFrames(t *testing.T, file, stream string, args ...string) []mediaFrame
 	return frames
 }
 
-func comparePipeline(t *testing.T, source, export string, tracks []m4f.TrackConfig, missed late) {
+// source is a transport stream and what ffmpeg reads from it.
+type source struct {
+	path    string
+	tracks  []m4f.TrackConfig
+	frames  map[int][]mediaFrame // by track, as far as read
+	opening *int64               // PTS of the first picture that an export has
+}
+
+// read returns the frames of a track: pictures decoded, sound as coded.
+func (s *source) read(t *testing.T, i int) []mediaFrame {
 	t.Helper()
-	var opening *int64 // PTS of the first picture
-	if n := streamCount(t, export); n != len(tracks) {
-		t.Errorf("%d tracks, want %d", n, len(tracks))
+	if s.frames[i] == nil {
+		c := s.tracks[i]
+		args := []string{"-fps_mode", "passthrough"}
+		if c.Codec.IsAudio() {
+			args = []string{"-c", "copy"}
+		}
+		if c.Codec == m4f.CodecAAC {
+			args = append(args, "-bsf:a", "aac_adtstoasc")
+		}
+		s.frames[i] = mediaFrames(t, s.path, fmt.Sprintf("i:%d", c.PID), args...)
 	}
-	for i, c := range tracks {
+	return s.frames[i]
+}
+
+func (s *source) compare(t *testing.T, export string, missed late) {
+	t.Helper()
+	if n := streamCount(t, export); n != len(s.tracks) {
+		t.Errorf("%d tracks, want %d", n, len(s.tracks))
+	}
+	for i, c := range s.tracks {
 		if c.Codec.IsData() {
 			continue
 		}
-		args, want := []string{"-fps_mode", "passthrough"}, []string{"-fps_mode", "passthrough"}
+		args := []string{"-fps_mode", "passthrough"}
 		if c.Codec.IsAudio() {
-			args, want = []string{"-c", "copy"}, []string{"-c", "copy"}
+			args = []string{"-c", "copy"}
 		}
-		if c.Codec == m4f.CodecAAC {
-			want = append(want, "-bsf:a", "aac_adtstoasc")
-		}
-		got := mediaFrames(t, export, strconv.Itoa(i), args...)
-		src := mediaFrames(t, source, fmt.Sprintf("i:%d", c.PID), want...)
-		skipped := compareFrames(t, c, got, src)
+		src := s.read(t, i)
+		skipped := compareFrames(t, c, mediaFrames(t, export, strconv.Itoa(i), args...), src)
 		switch {
 		case skipped < 0:
 		case c.Codec.IsVideo():
 			if skipped != missed.video {
 				t.Errorf("PID %d: %d pictures ahead of the first one kept, want %d", c.PID, skipped, missed.video)
 			}
-			opening = &mediaFrames(t, source, fmt.Sprintf("i:%d", c.PID), "-c", "copy")[skipped].pts
-		case opening == nil && skipped > 1, // the first one may be cut
+			if s.opening == nil {
+				s.opening = &mediaFrames(t, s.path, fmt.Sprintf("i:%d", c.PID), "-c", "copy")[skipped].pts
+			}
+		case s.opening == nil && skipped > 1, // the first one may be cut
 			// ffmpeg rounds times inside a PES packet up.
-			opening != nil && !missed.audio && skipped > 0 && src[skipped-1].pts > *opening,
-			opening != nil && src[skipped].pts < *opening:
+			s.opening != nil && !missed.audio && skipped > 0 && src[skipped-1].pts > *s.opening,
+			s.opening != nil && src[skipped].pts < *s.opening:
 			t.Errorf("PID %d: %d frames ahead of the first one kept, at %d", c.PID, skipped, src[skipped].pts)
 		}
 	}
