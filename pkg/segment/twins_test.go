@@ -39,18 +39,25 @@ func read(t testing.TB, path string) []byte {
 	return b
 }
 
+type segmenter = segment.Segmenter
+
 // run segments packets [from, to) of ts, but for those that drop names.
-func run(ts []byte, d time.Duration, from, to int, drop func(int) bool) ([]*m4f.Segment, *segment.Segmenter) {
+func run(ts []byte, d time.Duration, from, to int, drop func(int) bool) ([]*m4f.Segment, *segmenter) {
+	return run188(ts, d, from*packet, to*packet, packet, drop)
+}
+
+// run188 segments bytes [from, to) of ts in pieces of a length, but for those
+// that drop names by their number.
+func run188(ts []byte, d time.Duration, from, to, length int, drop func(int) bool) ([]*m4f.Segment, *segmenter) {
 	var out []*m4f.Segment
 	s := segment.New(segment.Config{TargetDuration: m4f.Ticks(d), Clock: clock.System, Unpaced: true, Start: 1},
 		func(seg *m4f.Segment) { out = append(out, seg) })
-	if drop == nil {
-		s.Write(ts[from*packet : to*packet])
-	} else {
-		for k := from; k < to; k++ {
-			if !drop(k) {
-				s.Write(ts[k*packet : (k+1)*packet])
-			}
+	if drop == nil && length == packet {
+		length = to - from
+	}
+	for at := from; at < to; at += length {
+		if drop == nil || !drop(at/packet) {
+			s.Write(ts[at:min(at+length, to)])
 		}
 	}
 	s.Close()
