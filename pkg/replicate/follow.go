@@ -343,13 +343,9 @@ func (f *Follower) work(ctx context.Context) (err error) {
 }
 
 // takeDue fetches what the view would take of some records. What fails for now
-// comes back later.
+// comes back later, and where the archive cannot be written the rest with it.
 func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord) {
 	slices.SortStableFunc(due, func(a, b pendingRecord) int { return cmp.Compare(a.UTC, b.UTC) })
-	pending := map[occurrence]*pendingRecord{}
-	for i := range due {
-		pending[occurrence{due[i].ID, due[i].UTC}] = &due[i]
-	}
 	wants, err := f.wants(sink, due)
 	if err != nil {
 		f.writeFailed(err)
@@ -358,25 +354,37 @@ func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord)
 		}
 		return
 	}
+	pending := map[occurrence]*pendingRecord{}
+	for i := range due {
+		pending[occurrence{due[i].ID, due[i].UTC}] = &due[i]
+	}
+	done := 0
 	fetch(ctx, f.peer, wants, f.Jobs, nil, func(got fetched) bool {
-		p := pending[occurrence{got.want.ID, got.want.UTC}]
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return false
-		case got.err == nil:
+		}
+		if got.err == nil {
 			if err := sink.put(&got.want, got.seg); err != nil {
 				f.writeFailed(err)
-				f.again(p)
-			} else {
-				f.taken(&got.want)
+				return false
 			}
-		case transient(got.err) || errors.Is(got.err, m4fhttp.ErrSilent) || m4fhttp.StatusOf(got.err) >= http.StatusInternalServerError:
-			f.again(p)
-		default:
+			f.taken(&got.want)
+		} else if later(got.err) {
+			f.again(pending[occurrence{got.want.ID, got.want.UTC}])
+		} else {
 			f.Log.Warn("could not get a segment", "peer", f.peer.String(), "segment", got.want.ID, "start", m4fhttp.Time(got.want.UTC), "err", got.err)
 		}
+		done++
 		return true
 	})
+	for _, w := range wants[done:] {
+		f.again(pending[occurrence{w.ID, w.UTC}])
+	}
+}
+
+// later says whether what failed may go well in a while.
+func later(err error) bool {
+	return transient(err) || errors.Is(err, m4fhttp.ErrSilent) || m4fhttp.StatusOf(err) >= http.StatusInternalServerError
 }
 
 // wants asks what of the records the view would take.
@@ -408,6 +416,8 @@ const (
 	// left to reconciliation.
 	maxTries = 10
 	againIn  = time.Second
+	// fullAgainIn is when the archive is tried again that could not be written.
+	fullAgainIn = 3 * time.Second
 )
 
 // again puts a record back for later; one that is not known is left to
@@ -419,8 +429,12 @@ func (f *Follower) again(p *pendingRecord) {
 		f.lost = true
 		return
 	}
-	p.tries++
-	p.due = f.Clock.Now().Add(againIn)
+	wait := fullAgainIn
+	if f.stats.WriteErr == nil {
+		p.tries++
+		wait = againIn
+	}
+	p.due = f.Clock.Now().Add(wait)
 	f.pushLocked(*p)
 }
 
@@ -457,6 +471,7 @@ func (f *Follower) writeFailed(err error) {
 // reconcile compares and fills, each time that it is asked to and from time to
 // time.
 func (f *Follower) reconcile(ctx context.Context) error {
+	said := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -474,13 +489,18 @@ func (f *Follower) reconcile(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
-			f.Log.Warn("comparison with a peer broke off", "peer", f.peer.String(), "err", err)
-			if err := f.sleep(ctx, f.MaxRetry); err != nil {
-				return err
-			}
-			f.Reconcile()
+		if err == nil {
+			said = ""
+			continue
 		}
+		if said != err.Error() {
+			said = err.Error()
+			f.Log.Warn("comparison with a peer broke off", "peer", f.peer.String(), "err", err)
+		}
+		if err := f.sleep(ctx, f.MaxRetry); err != nil {
+			return err
+		}
+		f.Reconcile()
 	}
 }
 

@@ -7,10 +7,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 )
@@ -363,4 +365,41 @@ func (c *manualClock) move(d time.Duration) {
 		}
 	}
 	c.timers = left
+}
+
+// While the archive cannot be written nothing is lost and memory stays bounded:
+// what was listed is fetched when it can be again.
+func TestFollowDiskFull(t *testing.T) {
+	b := newArchive(t, clean(0, 3)...)
+	own := newArchive(t)
+	var full atomic.Bool
+	fs := fsx.NewFaults(fsx.OS, func(op fsx.Op) error {
+		if full.Load() && op.Name == "write" {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	a, err := archive.OpenWith(own.Dir(), archive.Options{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := servePeer(t, b)
+	f := startFollowing(t, a, p, FollowOptions{})
+	until(t, "following", has(t, a, clean(0, 3)...))
+	full.Store(true)
+	appendAll(t, b, clean(3, 6)...)
+	until(t, "full", func() bool {
+		var we *archive.WriteError
+		s := f.Stats()
+		return errors.As(s.WriteErr, &we) && we.Full() && s.Pending == 3
+	})
+	if fs.Fired() == 0 {
+		t.Error("no fault was injected")
+	}
+	full.Store(false)
+	until(t, "written again", has(t, a, clean(0, 6)...))
+	if s := f.Stats(); s.WriteErr != nil || s.Pending != 0 {
+		t.Errorf("%+v", s)
+	}
+	f.stop()
 }
