@@ -109,20 +109,20 @@ func makeMarker(fsys fsx.FS, dir string, m *marker) error {
 // CanCreate says whether Create would find or could make a stream in dir. It
 // changes nothing.
 func CanCreate(dir, name string) error {
-	dir, err := filepath.Abs(dir)
+	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
 	if name == "" {
-		name = filepath.Base(dir)
+		name = filepath.Base(abs)
 	}
 	if err := ValidName(name); err != nil {
 		return err
 	}
-	if _, err = readMarker(fsx.OS, dir); isNotExist(err) {
-		return checkPlace(fsx.OS, dir)
+	if _, err = readMarker(fsx.OS, abs); isNotExist(err) {
+		err = checkPlace(fsx.OS, abs)
 	}
-	return err
+	return asGiven(err, abs, dir)
 }
 
 // checkPlace refuses a directory that holds something, or that lies below or

@@ -51,18 +51,23 @@ type Stream struct {
 // target duration (*TargetDurationError) and what cannot be written
 // (*WriteError).
 func Create(dir, name string, opt Options) (*Stream, error) {
-	fsys := opt.fs()
-	dir, err := filepath.Abs(dir)
+	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
+	s, err := create(abs, name, opt)
+	return s, asGiven(err, abs, dir)
+}
+
+func create(dir, name string, opt Options) (*Stream, error) {
+	fsys := opt.fs()
 	if name == "" {
 		name = filepath.Base(dir)
 	}
 	if err := ValidName(name); err != nil {
 		return nil, err
 	}
-	_, err = readMarker(fsys, dir)
+	_, err := readMarker(fsys, dir)
 	if isNotExist(err) {
 		m := &marker{Format: formatVersion, Name: name, Timescale: m4f.Timescale, Created: opt.clock().Now().UTC().Truncate(time.Millisecond)}
 		if opt.TargetDuration > 0 {
@@ -92,16 +97,32 @@ func Open(dir string) (*Stream, error) { return OpenWith(dir, Options{}) }
 // OpenWith is Open with options.
 func OpenWith(dir string, opt Options) (*Stream, error) {
 	fsys := opt.fs()
-	dir, err := filepath.Abs(dir)
+	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{dir: dir, fs: fsys, clock: opt.clock(), owner: fsx.OwnerOf(fsys, dir)}
+	s := &Stream{dir: abs, fs: fsys, clock: opt.clock(), owner: fsx.OwnerOf(fsys, abs)}
 	s.cache.init(s)
 	if _, err := s.marker(); err != nil {
-		return nil, s.explainMissing(err)
+		return nil, asGiven(s.explainMissing(err), abs, dir)
 	}
 	return s, nil
+}
+
+// asGiven makes an error name a directory as the operator did.
+func asGiven(err error, abs, given string) error {
+	var not *NotStreamError
+	var version *VersionError
+	var nested *NestedError
+	switch {
+	case errors.As(err, &not) && not.Dir == abs:
+		not.Dir = given
+	case errors.As(err, &version) && version.Dir == abs:
+		version.Dir = given
+	case errors.As(err, &nested) && nested.Dir == abs:
+		nested.Dir = given
+	}
+	return err
 }
 
 // explainMissing says what is in a directory that has no marker.
@@ -316,6 +337,7 @@ type Found struct {
 // Find returns the streams below root, sorted by name. Root itself may be one;
 // its name is then its directory's.
 func Find(root string) ([]Found, error) {
+	given := root
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, err
@@ -325,7 +347,7 @@ func Find(root string) ([]Found, error) {
 		return nil, err
 	}
 	if !st.IsDir() {
-		return nil, &NotStreamError{Dir: root, Reason: "it is a file; name a directory of streams"}
+		return nil, &NotStreamError{Dir: given, Reason: "it is a file; name a directory of streams"}
 	}
 	if _, err := statMarker(fsx.OS, root); err == nil {
 		return []Found{{filepath.Base(root), root}}, nil
@@ -337,8 +359,7 @@ func Find(root string) ([]Found, error) {
 const maxNameDepth = 8
 
 // find looks for streams in the directories below dir, at most limit (0: all).
-// Symbolic links are followed to directories one level deep only, by ReadDir's
-// own rules: an entry that is a link is looked at, not walked through.
+// A symbolic link to a stream is one; links are not followed further.
 func find(fsys fsx.FS, dir, name string, limit int) ([]Found, error) {
 	if strings.Count(name, "/") >= maxNameDepth {
 		return nil, nil
