@@ -45,8 +45,8 @@ func (f *framer) write(p []byte, fn func(pkt []byte, afterGarbage bool)) {
 // flush hands out the whole packets still held, at the end of the stream.
 func (f *framer) flush(fn func([]byte, bool)) {
 	p := f.carry
-	if f.stride == 0 && len(p) > 0 && p[0] == syncByte {
-		f.stride = PacketSize
+	if f.stride == 0 && f.garbage == 0 && len(p) > 0 && p[0] == syncByte {
+		f.stride = PacketSize // too short a stream to be sure
 	}
 	for f.stride > 0 && len(p) >= PacketSize && p[0] == syncByte {
 		f.emit(p, fn)
