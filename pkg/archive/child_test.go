@@ -197,12 +197,18 @@ func TestManyWritersAndPruning(t *testing.T) {
 	followed := make(chan error, 1)
 	followCtx, stop := context.WithCancel(ctx)
 	go func() {
-		followed <- s.Changes(followCtx, "", func(r Record, _ Cursor) error {
-			mu.Lock()
-			defer mu.Unlock()
-			heard[r.ID] = true
-			return nil
-		})
+		for {
+			err := s.Changes(followCtx, "", func(r Record, _ Cursor) error {
+				mu.Lock()
+				defer mu.Unlock()
+				heard[r.ID] = true
+				return nil
+			})
+			if err != ErrCursorGone { // pruning was quicker: from the beginning
+				followed <- err
+				return
+			}
+		}
 	}()
 	var wg sync.WaitGroup
 	var newest []m4f.Identity

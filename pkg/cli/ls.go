@@ -90,13 +90,12 @@ func (o *lsOptions) run(ctx context.Context, io IO, path string) error {
 		if err == nil {
 			return o.stream(io, s)
 		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		found, ferr := archive.Find(loc.Dir)
 		switch {
-		case errors.Is(ferr, fs.ErrNotExist):
-			return err
-		case ferr != nil:
-			return ferr
-		case len(found) == 0:
+		case ferr != nil || len(found) == 0:
 			return err
 		case o.segments:
 			return fmt.Errorf("--segments lists one stream and %s holds %d; name one of them", loc.Dir, len(found))
