@@ -126,6 +126,10 @@ run "$twindvr" status ":$port2"
 
 say "The source ends, then the nodes"
 kill "$source"
+# The segment that was open when the source went is written when its loss is
+# noticed, and then exchanged.
+await 40 "node 1 has noticed" mode_is "$port1" offline
+await 40 "node 2 has noticed" mode_is "$port2" offline
 await 30 "both archives are equal" equal
 await 30 "the last segments are written" test "$(field "$port1" gaps)" = 0
 kill "$node1" "$node2"
