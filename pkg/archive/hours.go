@@ -280,7 +280,7 @@ func (c *hourCache) view(h hour) ([]Element, cacheVersion, error) {
 	if err != nil {
 		return nil, vs, err
 	}
-	els := inHour(view(all), h)
+	els := inHour(view(touching(all, h)), h)
 	shared.put(key, vs, els, len(els)*224+64)
 	return els, vs, nil
 }
@@ -306,6 +306,24 @@ func (c *hourCache) around(h hour, vs cacheVersion) ([]stored, error) {
 		all = append(all, recs...)
 	}
 	return all, nil
+}
+
+// touching leaves out the neighbours' records that are too far from an hour to
+// overlap, or be a copy of, anything that begins in it.
+func touching(recs []stored, h hour) []stored {
+	const slack = 10 * m4f.Timescale // more than occurrence, and than clocks that agree differ by
+	var longest m4f.UTC
+	for i := range recs {
+		longest = max(longest, m4f.UTC(recs[i].Duration))
+	}
+	from, to := h.start()-longest-slack, (h+1).start()+longest+slack
+	near := recs[:0]
+	for _, r := range recs {
+		if from < r.UTC && r.UTC < to {
+			near = append(near, r)
+		}
+	}
+	return near
 }
 
 func inHour(els []Element, h hour) []Element {

@@ -104,7 +104,8 @@ func (s *Stream) Present(h *m4f.Header) (bool, error) {
 	if _, err := s.hours(h.UTC, h.UTC.Add(1)); err != nil { // takes note of changes
 		return false, err
 	}
-	best, found := *h, false
+	var mine judgement
+	found := false
 	for at := hourOf(h.UTC) - 1; at <= hourOf(h.UTC)+1; at++ {
 		recs, err := s.recordsIn(at)
 		if err != nil {
@@ -116,14 +117,12 @@ func (s *Stream) Present(h *m4f.Header) (bool, error) {
 				continue
 			}
 			if !found {
-				best, found = r.Header, true
+				mine, found = judge(&r.Header), true
 			}
-			bestFlags(&best, &r.Header)
+			mine.improve(&r.Header)
 		}
 	}
-	mine := best
-	bestFlags(&best, h)
-	return found && !improves(&best, &mine), nil
+	return found && judge(h).compare(mine) >= 0, nil
 }
 
 func (s *Stream) recordsIn(h hour) ([]stored, error) {

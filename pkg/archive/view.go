@@ -32,11 +32,19 @@ type Element struct {
 // candidate is an element whose parts are being found.
 type candidate struct {
 	Element
-	local   bool       // some copy is in this archive
-	mine    m4f.Header // the best flags and earliest UTC of those copies
-	remote  bool       // some copy is only offered to it
-	offered Record     // the first of those
+	local   bool      // some copy is in this archive
+	mine    judgement // the best of those copies, and the earliest UTC
+	offered *stored   // the first copy that is only offered to it, or nil
 }
+
+// judgement is what nodes may think differently of one segment.
+type judgement struct {
+	utc           m4f.UTC
+	flags         m4f.Flags
+	lost, errored uint32
+}
+
+func judge(h *m4f.Header) judgement { return judgement{h.UTC, h.Flags, h.Lost, h.Errored} }
 
 // Part is a part of a segment's span, [From, To) in ticks from its opening PTS.
 type Part struct{ From, To int64 }
@@ -106,36 +114,33 @@ func candidates(recs []stored) []candidate {
 }
 
 // merge makes one element of the copies of an identity that are of one
-// occurrence. The elements come sorted by UTC.
+// occurrence. The elements come sorted by UTC and identity.
 func merge(recs []stored) []candidate {
 	order := make([]*stored, len(recs))
 	for i := range recs {
 		order[i] = &recs[i]
 	}
 	slices.SortFunc(order, func(a, b *stored) int {
-		return cmp.Or(bytes.Compare(a.ID[:], b.ID[:]), compareCopies(a, b))
+		return cmp.Or(cmp.Compare(a.UTC, b.UTC), bytes.Compare(a.ID[:], b.ID[:]), compareCopies(a, b))
 	})
 	els := make([]candidate, 0, len(recs))
-	for i := 0; i < len(order); {
-		e := candidate{Element: Element{Record: order[i].Record}}
-		j := i
-		for ; j < len(order) && order[j].ID == e.ID && order[j].UTC < e.UTC+occurrence; j++ {
-			e.add(order[j])
+	last := make(map[m4f.Identity]int, len(recs)) // the last element of each identity
+	for _, r := range order {
+		i, ok := last[r.ID]
+		if !ok || r.UTC >= els[i].UTC+occurrence {
+			i = len(els)
+			last[r.ID] = i
+			els = append(els, candidate{Element: Element{Record: r.Record}})
 		}
-		els = append(els, e)
-		i = j
+		els[i].add(r)
 	}
-	slices.SortFunc(els, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.UTC, b.UTC), bytes.Compare(a.ID[:], b.ID[:]))
-	})
 	return els
 }
 
-// compareCopies puts the copies of one identity in an order that depends on
+// compareCopies puts copies of one identity and UTC in an order that depends on
 // nothing but them.
 func compareCopies(a, b *stored) int {
 	return cmp.Or(
-		cmp.Compare(a.UTC, b.UTC),
 		cmp.Compare(a.Flags, b.Flags),
 		cmp.Compare(a.Lost, b.Lost),
 		cmp.Compare(a.Errored, b.Errored),
@@ -151,48 +156,51 @@ func compareCopies(a, b *stored) int {
 
 // add takes a copy into the element.
 func (e *candidate) add(c *stored) {
-	bestFlags(&e.Header, &c.Header)
+	best := judge(&e.Header)
+	best.improve(&c.Header)
+	e.Flags, e.Lost, e.Errored = best.flags, best.lost, best.errored
 	if c.remote {
-		if !e.remote {
-			e.remote, e.offered = true, c.Record
+		if e.offered == nil {
+			e.offered = c
 		}
 		return
 	}
 	if !e.local {
-		e.local, e.at, e.mine = true, c.at, c.Header
+		e.local, e.at, e.mine = true, c.at, judge(&c.Header)
 		e.Origin, e.Input, e.Arrived = c.Origin, c.Input, c.Arrived
 		return
 	}
-	bestFlags(&e.mine, &c.Header)
+	e.mine.improve(&c.Header)
 }
 
-// bestFlags gives h the flags and counts of c if they are better in the order
-// of the view. They go together: taking the best of each alone would make a
-// segment of two poor copies better than either, and a node that had dropped one
-// of them as superseded would see something else than one that had not. Only a
+// improve takes a copy's flags and counts if they are better in the order of the
+// view. They go together: taking the best of each alone would make a segment of
+// two poor copies better than either, and a node that had dropped one of them as
+// superseded would see something else than one that had not. Only a
 // discontinuity is none if any node has heard what was before.
-func bestFlags(h, c *m4f.Header) {
-	known := h.Flags & c.Flags & m4f.Discontinuity
-	if cmp.Or(compareFlags(c, h), cmp.Compare(c.Lost, h.Lost)) < 0 {
-		h.Flags, h.Lost, h.Errored = c.Flags, c.Lost, c.Errored
+func (j *judgement) improve(c *m4f.Header) {
+	known := j.flags & c.Flags & m4f.Discontinuity
+	theirs := judge(c)
+	if cmp.Or(theirs.compare(*j), cmp.Compare(theirs.lost, j.lost)) < 0 {
+		j.flags, j.lost, j.errored = theirs.flags, theirs.lost, theirs.errored
 	}
-	h.Flags = h.Flags&^m4f.Discontinuity | known
+	j.flags = j.flags&^m4f.Discontinuity | known
 }
 
-// compareFlags is the part of the view's order that nodes may judge
-// differently: clean, whole, fewer lost packets.
-func compareFlags(a, b *m4f.Header) int {
+// compare is the part of the view's order that nodes may judge differently:
+// clean, whole, fewer lost packets.
+func (j judgement) compare(o judgement) int {
 	return cmp.Or(
-		cmp.Compare(a.Flags&m4f.Damaged, b.Flags&m4f.Damaged),
-		cmp.Compare(a.Flags&m4f.Partial, b.Flags&m4f.Partial),
-		cmp.Compare(uint64(a.Lost)+uint64(a.Errored), uint64(b.Lost)+uint64(b.Errored)),
+		cmp.Compare(j.flags&m4f.Damaged, o.flags&m4f.Damaged),
+		cmp.Compare(j.flags&m4f.Partial, o.flags&m4f.Partial),
+		cmp.Compare(uint64(j.lost)+uint64(j.errored), uint64(o.lost)+uint64(o.errored)),
 	)
 }
 
 // better is the order of the view.
 func better(a, b *Element) int {
 	return cmp.Or(
-		compareFlags(&a.Header, &b.Header),
+		judge(&a.Header).compare(judge(&b.Header)),
 		cmp.Compare(b.Duration, a.Duration),
 		cmp.Compare(b.Length, a.Length),
 		bytes.Compare(a.ID[:], b.ID[:]),
@@ -201,17 +209,31 @@ func better(a, b *Element) int {
 }
 
 // resolve fills in the parts of elements that are sorted by UTC. What an
-// element shows depends on its neighbours in time alone, so it costs n log n
-// and the overlaps.
+// element shows depends on its neighbours in time alone, so it costs the
+// overlaps, and the order of those elements that have one.
 func resolve(els []candidate) {
 	var longest m4f.UTC
-	order := make([]int, len(els))
 	for i := range els {
-		order[i] = i
 		longest = max(longest, m4f.UTC(els[i].Duration))
 	}
-	slices.SortFunc(order, func(a, b int) int { return better(&els[a].Element, &els[b].Element) })
 	parts := make([]Part, 0, len(els)+len(els)/8) // shared backing
+	whole := func(x *candidate) {
+		parts = append(parts, Part{0, int64(x.Duration)})
+		x.Parts = parts[len(parts)-1 : len(parts) : len(parts)]
+	}
+	contested := contested(els)
+	for i := range els {
+		if !contested[i] {
+			whole(&els[i])
+		}
+	}
+	var order []int
+	for i := range els {
+		if contested[i] {
+			order = append(order, i)
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int { return better(&els[a].Element, &els[b].Element) })
 	for _, i := range order {
 		x := &els[i].Element
 		n := len(parts)
@@ -224,6 +246,20 @@ func resolve(els []candidate) {
 		}
 		x.Parts = parts[n:len(parts):len(parts)]
 	}
+}
+
+// contested says which elements overlap another.
+func contested(els []candidate) []bool {
+	out := make([]bool, len(els))
+	for i := range els {
+		x := &els[i].Element
+		for j := i + 1; j < len(els) && els[j].UTC < x.End()+utcSlack; j++ {
+			if overlap(x, &els[j].Element) {
+				out[i], out[j] = true, true
+			}
+		}
+	}
+	return out
 }
 
 // uncover takes from x's parts, parts[n:], those that y shows already.

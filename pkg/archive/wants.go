@@ -80,16 +80,16 @@ func wantsIn(here, offered []stored, h hour) []Want {
 	}
 	var out []Want
 	for _, e := range candidates(all) {
-		if !e.remote || hourOf(e.offered.UTC) != h {
+		if e.offered == nil || hourOf(e.offered.UTC) != h {
 			continue
 		}
-		w := Want{Record: e.offered, Local: have[e.ID]}
+		w := Want{Record: e.offered.Record, Local: have[e.ID]}
 		switch {
-		case e.local && !improves(&e.Header, &e.mine):
+		case e.local && judge(&e.Header).compare(e.mine) >= 0:
 			continue
 		case e.local: // the same occurrence, better known: keep this archive's date
 			w.Header = e.Header
-			w.UTC = e.mine.UTC
+			w.UTC = e.mine.utc
 		default:
 			w.Flags, w.Lost, w.Errored = e.Flags, e.Lost, e.Errored
 		}
@@ -98,6 +98,3 @@ func wantsIn(here, offered []stored, h hour) []Want {
 	slices.SortFunc(out, func(a, b Want) int { return cmp.Compare(a.UTC, b.UTC) })
 	return out
 }
-
-// improves says whether best is more than what this archive knows by itself.
-func improves(best, mine *m4f.Header) bool { return compareFlags(best, mine) < 0 }
