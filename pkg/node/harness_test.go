@@ -165,10 +165,23 @@ type testNode struct {
 	*process
 }
 
+// keptDir is a directory of the test's own; TWINDVR_KEEP names one to keep it in.
+func keptDir(t *testing.T, name string) string {
+	root := os.Getenv("TWINDVR_KEEP")
+	if root == "" {
+		return t.TempDir()
+	}
+	dir := filepath.Join(root, t.Name(), name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // newNode writes a configuration; %PORT and %DIR stand for the node's own.
 func newNode(t *testing.T, name, config string) *testNode {
 	t.Helper()
-	n := &testNode{t: t, name: name, dir: t.TempDir(), port: freePort(t)}
+	n := &testNode{t: t, name: name, dir: keptDir(t, name), port: freePort(t)}
 	n.config = filepath.Join(t.TempDir(), name+".conf")
 	n.configure(config)
 	return n

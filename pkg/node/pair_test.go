@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -89,6 +90,36 @@ func TestPairLosesNothing(t *testing.T) {
 	main.up()
 	standby.up()
 	killInTurn(t, rng, [2]*testNode{main, standby})
+	for _, n := range []*testNode{main, standby} {
+		within(t, time.Minute, n.name+" has written a whole segment since its last start", func() bool {
+			return wroteWhole(n.stream(example), n.started)
+		})
+	}
+	checkPair(t, main, standby)
+}
+
+// TestPairWithStallingSource has a source that stalls again and again and then
+// sends in a burst what it is behind, while the nodes are killed.
+func TestPairWithStallingSource(t *testing.T) {
+	t.Parallel()
+	rng := seed(t)
+	source := multicast()
+	main, standby := pair(t, source, "segment_duration 2s;")
+	src := start(t, "source", "testsrc", source, "--bitrate", "2M")
+	main.up()
+	standby.up()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 10 {
+			time.Sleep(2 * time.Second)
+			src.cmd.Process.Signal(syscall.SIGSTOP)
+			time.Sleep(600 * time.Millisecond)
+			src.cmd.Process.Signal(syscall.SIGCONT)
+		}
+	}()
+	killInTurn(t, rng, [2]*testNode{main, standby})
+	<-done
 	for _, n := range []*testNode{main, standby} {
 		within(t, time.Minute, n.name+" has written a whole segment since its last start", func() bool {
 			return wroteWhole(n.stream(example), n.started)

@@ -12,9 +12,11 @@ import (
 const (
 	// sendGrid is the time between two wake-ups of the sender.
 	sendGrid = 10 * time.Millisecond
-	// maxLate is how late the sender may be and still catch up: more would be
-	// a burst that no network sees.
-	maxLate = 200 * time.Millisecond
+	// maxLate is how late the sender may be and still catch up, with a burst
+	// that receivers' buffers hold. An encoder's clock does not stop when its
+	// machine stalls: a stream that went on from then would drift from UTC
+	// by the stall.
+	maxLate = 5 * time.Second
 )
 
 // SendOptions say how to send. The zero value sends in real time.
