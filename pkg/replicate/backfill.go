@@ -131,8 +131,8 @@ type filler struct {
 	gapsOnly bool // the other side cuts its segments in another way
 	result   Result
 	last     map[occurrence]bool // segments of the window before, which this one may reach into
-	future   int64 // estimate for the windows that are not under way
-	failures int   // requests that failed, one after the other
+	future   int64               // estimate for the windows that are not under way
+	failures int                 // requests that failed, one after the other
 }
 
 func newFiller(ctx context.Context, dst *archive.Stream, src Side, o BackfillOptions) (*filler, error) {

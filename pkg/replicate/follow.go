@@ -454,7 +454,7 @@ func (f *Follower) taken(w *archive.Want) {
 }
 
 // writeFailed notes that the archive does not take segments, or with nil that
-// it does; it logs the change.
+// it does; it logs the change, and has compared what was missed meanwhile.
 func (f *Follower) writeFailed(err error) {
 	f.mu.Lock()
 	before := f.stats.WriteErr
@@ -465,6 +465,7 @@ func (f *Follower) writeFailed(err error) {
 		f.Log.Error("replicated segments cannot be written", "peer", f.peer.String(), "err", err)
 	case err == nil && before != nil:
 		f.Log.Info("replicated segments are written again", "peer", f.peer.String())
+		f.Reconcile()
 	}
 }
 

@@ -391,15 +391,13 @@ func TestFollowDiskFull(t *testing.T) {
 	until(t, "full", func() bool {
 		var we *archive.WriteError
 		s := f.Stats()
-		return errors.As(s.WriteErr, &we) && we.Full() && s.Pending == 3
+		return errors.As(s.WriteErr, &we) && we.Full() && s.Pending >= 3
 	})
 	if fs.Fired() == 0 {
 		t.Error("no fault was injected")
 	}
 	full.Store(false)
 	until(t, "written again", has(t, a, clean(0, 6)...))
-	if s := f.Stats(); s.WriteErr != nil || s.Pending != 0 {
-		t.Errorf("%+v", s)
-	}
+	until(t, "at rest", func() bool { s := f.Stats(); return s.WriteErr == nil && s.Pending == 0 })
 	f.stop()
 }
