@@ -122,7 +122,8 @@ func (s *Segmenter) leadHeader(dts int64) {
 			if fits {
 				r.regular++
 			} else {
-				if r.regular >= regularRun {
+				// A jump begins a timeline and is no loss.
+				if r.regular >= regularRun && d >= 0 && d <= jumpAhead {
 					s.flagUnfinished(0, 0)
 					s.note(&loss{pid: s.lead.PID, lead: true, dated: true, judged: true, pes: s.leadPES, until: s.received + forget})
 				}

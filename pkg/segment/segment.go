@@ -91,22 +91,23 @@ type Segmenter struct {
 	source   int   // bytes since the last opening
 	frames   int   // frames since the last opening
 
-	leadPrev  *frame
-	leadSeq   int64
-	leadDTS   int64
-	leadDated bool
-	leadPES   int64  // PES headers seen on a leading video track
-	leadStep  int64  // DTS of leadPrev less that of the frame before it
-	leadLast  *frame // leading frame before the segment was ended without a next
-	leadMax   int64  // highest PTS of the timeline
-	leadU     int64  // leadPrev's PTS, unwrapped from prevKey's on
-	prevKey   *frame
-	bucketU   int64 // the bucket that a forced opening was made for last
-	awaitKey  bool  // a timeline has begun and no keyframe of it was seen
-	rhythm    rhythm
-	lastInit  []byte
-	lastProg  *mpegts.Program
-	afterJump bool // the next segment written follows a jump
+	leadPrev    *frame
+	leadSeq     int64
+	leadDTS     int64
+	leadDated   bool
+	leadPES     int64  // PES headers seen on a leading video track
+	leadStep    int64  // DTS of leadPrev less that of the frame before it
+	leadLast    *frame // leading frame before the segment was ended without a next
+	leadChanged bool   // it was of another track
+	leadMax     int64  // highest PTS of the timeline
+	leadU       int64  // leadPrev's PTS, unwrapped from prevKey's on
+	prevKey     *frame
+	bucketU     int64 // the bucket that a forced opening was made for last
+	awaitKey    bool  // a timeline has begun and no keyframe of it was seen
+	rhythm      rhythm
+	lastInit    []byte
+	lastProg    *mpegts.Program
+	afterJump   bool // the next segment written follows a jump
 }
 
 // programAt is a program map and the packet that it came in force with.
@@ -192,10 +193,14 @@ func (s *Segmenter) Drops(n int) {
 	}
 }
 
-// Close hands out what is complete and closes the open segment as partial.
+// Close hands out what is complete and closes the open segment as partial, and
+// with it those that other tracks had not yet completed.
 func (s *Segmenter) Close() {
 	s.dmx.Close()
 	for len(s.next) > 0 {
+		if s.cur != nil && !s.isComplete() {
+			s.cur.partial = true // more of it may have been to come
+		}
 		s.complete()
 	}
 	s.finish(true)
@@ -312,6 +317,9 @@ func (s *Segmenter) changeLead() {
 	s.finish(false)
 	s.losses = slices.DeleteFunc(s.losses, func(l *loss) bool { return l.lead })
 	s.rhythm, s.leadPES = rhythm{}, 0
+	// What was heard of the other tracks may be of another time.
+	clear(s.tracks)
+	s.leadDated, s.leadChanged = false, true
 }
 
 // VideoHeader implements mpegts.Handler.
@@ -363,13 +371,13 @@ func (s *Segmenter) date(f *frame) bool {
 func (s *Segmenter) add(f *frame) {
 	t := s.track(f.Track.PID)
 	f.received = s.received
-	s.endLosses(f)
-	s.checkStep(t, f)
 	if t.last == nil {
 		f.orphan = true
 	} else if d := m4f.Diff33(f.DTS, t.last.DTS); f.kind != mpegts.Data && (d < 0 || d > jumpAhead) {
 		f.jump = true
 	}
+	s.endLosses(f)
+	s.checkStep(t, f)
 	if !t.seen {
 		t.seen, t.first = true, f.PTS
 	}
@@ -421,12 +429,13 @@ func (s *Segmenter) stopped(f *frame) bool {
 }
 
 // checkStep finds losses that the continuity counter does not show: an audio
-// frame that does not follow the one before by its own length.
+// frame that does not follow the one before by its own length. A jump begins a
+// timeline and is no loss.
 func (s *Segmenter) checkStep(t *trackState, f *frame) {
 	if f.kind != mpegts.Audio || f.Duration <= 0 {
 		return
 	}
-	if t.expects {
+	if t.expects && !f.jump {
 		if d := m4f.Diff33(f.PTS, t.expected); 2*d > f.Duration || 2*d < -f.Duration {
 			if t.last != nil {
 				s.note(&loss{pid: f.Track.PID, from: t.last.PTS, hasFrom: true, to: f.PTS, hasTo: true})
@@ -482,14 +491,21 @@ func (s *Segmenter) resume(f *frame) {
 		return
 	}
 	d := m4f.Diff33(f.DTS, s.leadLast.DTS)
-	if f.Track.PID != s.leadLast.Track.PID {
+	if s.leadChanged {
 		d = abs(d) // one may run a little behind the other
 	}
 	if d < 0 || d > jumpAhead {
 		s.stats.Timelines++
 		s.afterJump = true
+		if !s.leadChanged {
+			// Which of the frames that wait lie before the jump is not known.
+			s.awaitKey = false
+			for _, t := range s.tracks {
+				t.hasMax, t.deaf = false, true
+			}
+		}
 	}
-	s.leadLast = nil
+	s.leadLast, s.leadChanged = nil, false
 }
 
 // beginTimeline opens a segment at the first frame of a new timeline.
