@@ -34,6 +34,9 @@ func (h *Handler) serveChanges(q *request) error {
 		return err
 	}
 	c := &changes{h: h, q: q, a: a, l: newLineWriter(q, true), cursor: cursor}
+	if q.r.Method == http.MethodHead {
+		return nil
+	}
 	err = c.status(len(recs) == 0)
 	for err == nil {
 		if err = c.batch(recs, next); err != nil {
@@ -158,6 +161,9 @@ func (h *Handler) serveLive(q *request) error {
 	}
 	q.w.Header().Set("Content-Type", mediaType)
 	q.w.WriteHeader(http.StatusOK)
+	if q.r.Method == http.MethodHead {
+		return nil
+	}
 	if l.send() == nil && l.flush() == nil {
 		// It ends when the client or the archive does.
 		_ = l.follow(cursor)

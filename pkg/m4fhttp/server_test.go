@@ -262,6 +262,16 @@ func TestProblems(t *testing.T) {
 	if res.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("a request with a body: %d", res.StatusCode)
 	}
+	for _, what := range []string{"info", "changes", "hours", "segments", "live"} {
+		res, err := http.Head(n.srv.URL + "/here/m4f/" + what)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 200 || res.Header.Get("Content-Type") == "" {
+			t.Errorf("HEAD %s: %d", what, res.StatusCode)
+		}
+	}
 	req, _ := http.NewRequest(http.MethodDelete, n.srv.URL+"/here/m4f/info", nil)
 	if res, err = http.DefaultClient.Do(req); err != nil {
 		t.Fatal(err)
