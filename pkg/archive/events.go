@@ -36,8 +36,9 @@ func (s *Stream) Note(e event.Event) error {
 		return nil
 	}
 	if err := fsx.MkdirAll(s.fs, s.hourDir(h), dirPerm); err != nil {
-		return &WriteError{Path: s.dir, Err: err}
+		return s.writeError(err)
 	}
+	s.cache.know(h)
 	name := filepath.Join(s.hourDir(h), eventsName)
 	f, err := s.fs.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, filePerm)
 	if err != nil {

@@ -94,9 +94,26 @@ func (c *hourCache) refresh() error {
 		if st != nil {
 			st.dirty = true
 		}
-		if i, found := slices.BinarySearch(c.list, ch.hour); !found {
-			c.list = slices.Insert(c.list, i, ch.hour)
-		}
+		c.insert(ch.hour)
+	}
+}
+
+// know takes note of an hour that has a directory now, though no segment of it
+// is announced: one of events. A writer never waits for readers: while one is
+// reading the hour is left to be found later.
+func (c *hourCache) know(h hour) {
+	if !c.mu.TryLock() {
+		return
+	}
+	defer c.mu.Unlock()
+	if !c.listed.IsZero() {
+		c.insert(h)
+	}
+}
+
+func (c *hourCache) insert(h hour) {
+	if i, found := slices.BinarySearch(c.list, h); !found {
+		c.list = slices.Insert(c.list, i, h)
 	}
 }
 

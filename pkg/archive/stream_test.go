@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/event"
+	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
@@ -565,5 +567,111 @@ func TestReadOnlyArchive(t *testing.T) {
 	}
 	if n := len(span(t, reopen(t, s))); n != 2 {
 		t.Errorf("%d", n)
+	}
+}
+
+// TestSlowSync: while fdatasync takes its time, segments are appended on; its
+// error comes with the next Append, and only once.
+func TestSlowSync(t *testing.T) {
+	dir := newStream(t, Options{}).Dir()
+	entered, release := make(chan bool), make(chan bool)
+	first := true
+	slow := fsx.NewFaults(fsx.OS, func(o fsx.Op) error {
+		if o.Name == "datasync" && first && strings.HasSuffix(o.Path, mediaExt) {
+			first = false
+			return syscall.EIO
+		}
+		return nil
+	})
+	s, err := OpenWith(dir, Options{FS: &gate{FS: slow, entered: entered, release: release}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	segs := run(t, noon, 0, 5)
+	w := s.Writer(Live, 0, WriterOptions{Sync: time.Millisecond})
+	if err := w.Append(segs[0]); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	for _, seg := range segs[1:3] {
+		if err := w.Append(seg); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(span(t, reopen(t, s))); n != 3 {
+		t.Errorf("%d segments while the disk is slow", n)
+	}
+	close(release)
+	var werr *WriteError
+	for err = nil; err == nil; err = w.Sync() { // until the background one has reported
+	}
+	if !errors.As(err, &werr) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("%v", err)
+	}
+	for _, seg := range segs[3:] {
+		if err := w.Append(seg); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := ids(span(t, reopen(t, s))); !reflect.DeepEqual(got, idsOf(segs)) {
+		t.Errorf("%d segments", len(got))
+	}
+}
+
+// gate is a file system whose first fdatasync waits to be released.
+type gate struct {
+	fsx.FS
+	entered, release chan bool
+	once             sync.Once
+}
+
+func (g *gate) OpenFile(name string, flag int, perm fs.FileMode) (fsx.File, error) {
+	f, err := g.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &gateFile{f, g}, nil
+}
+
+type gateFile struct {
+	fsx.File
+	g *gate
+}
+
+func (f *gateFile) Datasync() error {
+	f.g.once.Do(func() {
+		f.g.entered <- true
+		<-f.g.release
+	})
+	return f.File.Datasync()
+}
+
+// TestCopiesOverTheHour: copies of a segment that two nodes date into different
+// hours are one, in the earlier.
+func TestCopiesOverTheHour(t *testing.T) {
+	s := newStream(t, Options{})
+	edge := noon.Add(hourTicks)
+	early, late := run(t, edge.Add(-90), 0, 2), run(t, edge.Add(90), 0, 2)
+	write(t, s, Healed, late...)
+	write(t, s, Live, early...)
+	if got := ids(span(t, s)); !reflect.DeepEqual(got, idsOf(early)) {
+		t.Errorf("%d elements", len(got))
+	}
+	hours, err := s.Hours(0, 0)
+	if err != nil || len(hours) != 2 || hours[0].Segments != 1 || hours[1].Segments != 1 {
+		t.Errorf("%+v, %v", hours, err)
+	}
+	for _, seg := range append(early, late...) {
+		wants, err := s.Wants([]Record{{Header: seg.Header}})
+		if err != nil || len(wants) != 0 {
+			t.Errorf("%v, %v", wants, err)
+		}
+	}
+	ivs, err := s.Coverage(0, 0)
+	if err != nil || len(ivs) != 1 || ivs[0].Segments != 2 {
+		t.Errorf("%+v, %v", ivs, err)
 	}
 }

@@ -45,7 +45,7 @@ type Writer struct {
 	began     bool // the start event is written
 	closed    bool
 
-	syncMu  sync.Mutex // held during fdatasync, and to change what follows
+	syncMu  sync.Mutex // guards what follows; not held during fdatasync
 	dirty   *openExtent
 	syncErr error
 	timer   *time.Timer
@@ -62,7 +62,10 @@ type openExtent struct {
 	size         int64  // of the media file: the end of its last whole segment
 	indexSize    int64
 	last         m4f.Header
-	newDir       bool // the entries in the hour's directory are not durable yet
+
+	mu     sync.Mutex // held during fdatasync and close
+	newDir bool       // the entries in the hour's directory are not durable yet
+	closed bool
 }
 
 // Writer returns a writer of segments of one origin. It holds nothing open
@@ -80,9 +83,15 @@ func (s *Stream) Writer(origin Origin, input uint8, opt WriterOptions) *Writer {
 // then begins a new extent. Errors: *WriteError for the disk's, *HorizonError
 // for a segment before the horizon, *TargetDurationError for a live or imported
 // segment that was cut with another target duration than the stream's, ErrClosed.
+//
+// An error of the fdatasync that runs in the background is returned by the next
+// Append, which then writes nothing.
 func (w *Writer) Append(seg *m4f.Segment) error {
 	if w.closed {
 		return ErrClosed
+	}
+	if err := w.lastSyncError(); err != nil {
+		return w.s.writeError(err)
 	}
 	for try := 0; ; try++ {
 		if err := w.check(seg); err != nil {
@@ -90,7 +99,7 @@ func (w *Writer) Append(seg *m4f.Segment) error {
 		}
 		err := w.append(seg)
 		if err == nil {
-			break
+			return nil
 		}
 		w.abandon()
 		// Pruning may have taken the hour away meanwhile: check says so, or the
@@ -99,10 +108,6 @@ func (w *Writer) Append(seg *m4f.Segment) error {
 			return w.s.writeError(err)
 		}
 	}
-	if err := w.lastSyncError(); err != nil {
-		return w.s.writeError(err)
-	}
-	return nil
 }
 
 func (w *Writer) append(seg *m4f.Segment) error {
@@ -253,9 +258,8 @@ func (w *Writer) abandon() {
 	if x == nil {
 		return
 	}
-	w.syncMu.Lock()
-	defer w.syncMu.Unlock()
-	w.x, w.dirty = nil, nil
+	w.x = nil
+	w.forget(x)
 	if x.index != nil {
 		x.index.Truncate(x.indexSize)
 	}
@@ -277,20 +281,33 @@ func (w *Writer) end() error {
 	if x == nil {
 		return nil
 	}
-	w.syncMu.Lock()
-	defer w.syncMu.Unlock()
+	w.x = nil
 	var err error
-	if w.dirty == x && w.sync != SyncOff {
+	if w.forget(x) && w.sync != SyncOff {
 		err = x.syncAll(w.s)
 	}
-	w.x, w.dirty = nil, nil
 	if cerr := x.close(); err == nil {
 		err = cerr
 	}
 	return err
 }
 
+// forget takes an extent from what is to be made durable later, and says
+// whether it was there.
+func (w *Writer) forget(x *openExtent) bool {
+	w.syncMu.Lock()
+	defer w.syncMu.Unlock()
+	was := w.dirty == x
+	if was {
+		w.dirty = nil
+	}
+	return was
+}
+
 func (x *openExtent) close() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.closed = true
 	err := x.media.Close()
 	if x.index != nil {
 		if ierr := x.index.Close(); err == nil {
@@ -301,7 +318,13 @@ func (x *openExtent) close() error {
 }
 
 // syncAll makes an extent durable: its data before its index, then their names.
+// One that is closed was made durable before, or never had to be.
 func (x *openExtent) syncAll(s *Stream) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return nil
+	}
 	if err := x.media.Datasync(); err != nil {
 		return err
 	}
@@ -325,21 +348,25 @@ func (w *Writer) syncLater() {
 	defer w.syncMu.Unlock()
 	if w.dirty == nil {
 		w.dirty = w.x
-		w.timer = time.AfterFunc(w.sync, func() { w.syncNow() })
+		w.timer = time.AfterFunc(w.sync, func() { w.syncNow() }) // its error waits for the next Append
 	}
 }
 
+// syncNow makes durable what is dirty. A slow disk holds up nothing but the end
+// of the extent meanwhile.
 func (w *Writer) syncNow() error {
 	w.syncMu.Lock()
-	defer w.syncMu.Unlock()
 	x := w.dirty
+	w.dirty = nil
+	w.syncMu.Unlock()
 	if x == nil {
 		return nil
 	}
-	w.dirty = nil
 	err := x.syncAll(w.s)
-	if err != nil && w.syncErr == nil {
+	if err != nil {
+		w.syncMu.Lock()
 		w.syncErr = err
+		w.syncMu.Unlock()
 	}
 	return err
 }
