@@ -207,7 +207,7 @@ func (f *filler) spanWindows() []window {
 		estimate := s.Bytes
 		for from < to {
 			end := min(to, (from/hour+1)*hour)
-			list = append(list, window{from, end, estimate})
+			list = append(list, window{from: from, to: end, estimate: estimate})
 			from, estimate = end, 0
 		}
 	}
@@ -248,9 +248,12 @@ func (f *filler) hourWindows(ctx context.Context) ([]window, error) {
 func (f *filler) run(ctx context.Context, windows []window) error {
 	for _, w := range windows {
 		f.future -= w.estimate
-		wants, err := f.wants(ctx, w)
+		wants, deferred, err := f.wants(ctx, w)
 		if err != nil {
 			return err
+		}
+		if len(wants)+deferred == 0 {
+			f.Known.add(w.hour)
 		}
 		if f.DryRun {
 			f.count(wants)
@@ -263,11 +266,12 @@ func (f *filler) run(ctx context.Context, windows []window) error {
 	return nil
 }
 
-// wants asks what of a window the view would take.
-func (f *filler) wants(ctx context.Context, w window) ([]archive.Want, error) {
+// wants asks what of a window the view would take, and how much of that was
+// deferred.
+func (f *filler) wants(ctx context.Context, w window) (wants []archive.Want, deferred int, err error) {
 	list, err := f.src.Segments(ctx, w.from, w.to)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	recs := make([]archive.Record, 0, len(list))
 	listed := make(map[occurrence]bool, len(list))
@@ -280,14 +284,15 @@ func (f *filler) wants(ctx context.Context, w window) ([]archive.Want, error) {
 	f.last = listed
 	if f.gapsOnly {
 		if recs, err = inGaps(f.dst, recs); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	wants, err := f.dst.Wants(recs)
-	if f.Defer != nil {
-		wants = slices.DeleteFunc(wants, func(w archive.Want) bool { return f.Defer(&w) })
+	if wants, err = f.dst.Wants(recs); err != nil || f.Defer == nil {
+		return wants, 0, err
 	}
-	return wants, err
+	all := len(wants)
+	wants = slices.DeleteFunc(wants, func(w archive.Want) bool { return f.Defer(&w) })
+	return wants, all - len(wants), nil
 }
 
 // inGaps returns the records that lie where the archive has nothing.

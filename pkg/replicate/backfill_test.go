@@ -159,6 +159,31 @@ func TestBackfillOrder(t *testing.T) {
 	}
 }
 
+// Hours in which nothing is wanted although they differ are listed once.
+func TestBackfillRemembers(t *testing.T) {
+	b := newArchive(t, append(clean(0, 1000), spec{n: 1000, variant: 1, flags: m4f.Damaged})...)
+	a := newArchive(t, append(clean(0, 1000), spec{n: 1000}, spec{n: 1001})...)
+	p := servePeer(t, b)
+	var known Known
+	var moved []int64
+	for range 2 {
+		before, _ := p.client.Traffic()
+		if got := backfill(t, a, Peer{p.client}, BackfillOptions{Known: &known, To: epoch.Add(3 * hour)}); got != (Result{}) {
+			t.Errorf("%+v", got)
+		}
+		after, _ := p.client.Traffic()
+		moved = append(moved, after-before)
+	}
+	if moved[1]*2 > moved[0] {
+		t.Errorf("%d bytes at first, then %d", moved[0], moved[1])
+	}
+	// What comes there is seen.
+	appendAll(t, b, spec{n: 1002})
+	if got := backfill(t, a, Peer{p.client}, BackfillOptions{Known: &known}); got.Segments != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A segment that lies over the edge of an hour is counted once.
 func TestBackfillOverHour(t *testing.T) {
 	var specs []spec

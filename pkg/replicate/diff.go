@@ -89,9 +89,9 @@ func (d *differ) compare(ctx context.Context) ([]Span, error) {
 	results := make([][]Span, len(hours))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
-	for i, h := range hours {
+	for i := range hours {
 		g.Go(func() (err error) {
-			results[i], err = d.compareHour(gctx, h, windowOf(hours, i, d.From, d.To), i == 0)
+			results[i], err = d.compareHour(gctx, windowOf(hours, i, d.From, d.To), i == 0)
 			return err
 		})
 	}
@@ -135,7 +135,8 @@ const reach = 30 * m4f.Timescale
 // window is a span that is looked at.
 type window struct {
 	from, to m4f.UTC
-	estimate int64 // bytes to fetch; of a backfill
+	hour     hourPair // which it is of, if it is of a whole one
+	estimate int64    // bytes to fetch; of a backfill
 }
 
 // windowOf returns the span in which hour i of a list is looked at, as far as it
@@ -149,13 +150,16 @@ func windowOf(hours []hourPair, i int, from, to m4f.UTC) window {
 	if i == len(hours)-1 || hours[i+1].start != w.to {
 		w.to = w.to.Add(reach)
 	}
+	if from <= hours[i].start && hours[i].start.Add(hour) <= to {
+		w.hour = hours[i]
+	}
 	w.from, w.to = max(from, w.from), min(to, w.to)
 	return w
 }
 
 // compareHour compares the segments of one hour, as far as they lie in the
 // window.
-func (d *differ) compareHour(ctx context.Context, h hourPair, w window, first bool) ([]Span, error) {
+func (d *differ) compareHour(ctx context.Context, w window, first bool) ([]Span, error) {
 	if w.from >= w.to {
 		return nil, nil
 	}
@@ -167,8 +171,8 @@ func (d *differ) compareHour(ctx context.Context, h hourPair, w window, first bo
 		return nil, err
 	}
 	spans := compare(a, b, w.from, w.to, first)
-	if len(spans) == 0 && d.From <= h.start && h.start.Add(hour) <= d.To {
-		d.Known.add(h)
+	if len(spans) == 0 {
+		d.Known.add(w.hour)
 	}
 	return spans, nil
 }
@@ -192,9 +196,10 @@ func join(spans, more []Span) []Span {
 // maxKnown bounds what a Known remembers.
 const maxKnown = 1 << 16
 
-// Known remembers pairs of digests that were found to hold the same segments: a
-// segment at the edge of an hour that one node dates some milliseconds into the
-// next. The zero value is ready; a nil one remembers nothing. It may be used by
+// Known remembers pairs of digests between which there is nothing to do: Diff
+// has found that they hold the same segments (one at the edge of the hour is
+// dated some milliseconds into the next by one node), or Backfill that the view
+// wants nothing. One Known serves one of both. The zero value is ready; a nil one remembers nothing. It may be used by
 // many goroutines.
 type Known struct {
 	mu    sync.Mutex
@@ -202,7 +207,7 @@ type Known struct {
 }
 
 func (k *Known) add(h hourPair) {
-	if k == nil {
+	if k == nil || h.start == 0 {
 		return
 	}
 	k.mu.Lock()
@@ -211,6 +216,13 @@ func (k *Known) add(h hourPair) {
 		k.pairs = map[hourPair]bool{}
 	}
 	k.pairs[h] = true
+}
+
+// forget makes it as new.
+func (k *Known) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pairs = nil
 }
 
 func (k *Known) has(h hourPair) bool {

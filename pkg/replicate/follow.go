@@ -222,6 +222,7 @@ func (f *Follower) connected(ctx context.Context) error {
 	if gapsOnly {
 		logCut(f.Log, f.peer, own, theirs)
 	}
+	f.known.forget()
 	f.mu.Lock()
 	f.gapsOnly = gapsOnly
 	f.stats.Connected, f.stats.Err = true, nil
