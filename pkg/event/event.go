@@ -85,7 +85,7 @@ func Parse(b []byte) []Event {
 			b = nil
 		}
 		var e Event
-		if len(line) > MaxLine || json.Unmarshal(line, &e) != nil || e.Kind == "" || e.Time.IsZero() {
+		if len(line) > MaxLine || json.Unmarshal(line, &e) != nil || e.Kind == "" || e.Time.IsZero() || e.Time.UTC().Year() > 9999 {
 			continue
 		}
 		out = append(out, e)

@@ -76,6 +76,7 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	f.Add([]byte("{\"time\":\"9999-12-31T23:59:59-23:59\",\"kind\":\"x\"}\n"))
 	f.Add([]byte("{}\n{\"kind\":1}\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, e := range Parse(b) {
