@@ -285,7 +285,7 @@ func TestFollowerOfAFileThatComesAndGoes(t *testing.T) {
 	s := newStream(t, Options{})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	seen := make(chan Record)
+	seen := make(chan Record, 10) // the second may still be read from the file that is gone
 	ended := make(chan error, 1)
 	go func() {
 		ended <- s.Changes(ctx, "", func(r Record, _ Cursor) error { seen <- r; return nil })
