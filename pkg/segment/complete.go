@@ -210,11 +210,12 @@ func (s *Segmenter) forgetHistory(o *opening) {
 	}
 }
 
-// finish closes the open segment where the input ends, and forgets the rest.
+// finish closes the open segment, as partial, where the input ends or the
+// leading track does, and forgets the rest.
 // The next keyframe opens a segment.
-func (s *Segmenter) finish(partial bool) {
+func (s *Segmenter) finish() {
 	if s.cur != nil {
-		s.cur.partial = s.cur.partial || partial
+		s.cur.partial = true
 		end := s.leadMax
 		if d := s.tail(s.buf); d > 0 {
 			end = (end + d) & (m4f.Wrap - 1)
@@ -230,7 +231,7 @@ func (s *Segmenter) finish(partial bool) {
 	if s.leadPrev != nil {
 		s.leadLast = s.leadPrev
 	}
-	s.prevKey, s.leadPrev, s.awaitKey = nil, nil, true
+	s.prevKey, s.leadPrev, s.awaitKey, s.basePES = nil, nil, true, 0
 }
 
 // tail is the duration of the last frame of the leading track among frames, as

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,6 +136,33 @@ func cuts(t *testing.T, ts []byte, size int, d time.Duration, n int) (full []*m4
 	return full, compared
 }
 
+// losses drops datagrams of a stream at random, and wants what is clean and
+// whole to be among ids.
+func losses(t *testing.T, ts []byte, d time.Duration, ids map[m4f.Identity]bool, seeds int) {
+	n := len(ts) / packet
+	pids := packetsByPID(ts)
+	for seed := range seeds {
+		rng := rand.New(rand.NewPCG(uint64(seed), uint64(n)))
+		gone := map[int]bool{}
+		for k := 0; k < n; k += 7 {
+			if rng.Float64() < []float64{0.0005, 0.003, 0.02}[seed%3] {
+				for j := k; j < k+7*(1+rng.IntN(3)); j++ {
+					gone[j] = true
+				}
+			}
+		}
+		if wraps(pids, gone) {
+			continue
+		}
+		segs, _ := run(ts, d, rng.IntN(n/3), n, func(k int) bool { return gone[k] })
+		for _, s := range segs {
+			if s.Header.Clean() && !ids[s.Header.ID] {
+				t.Errorf("losses of seed %d: %s is called clean and differs", seed, describe(s))
+			}
+		}
+	}
+}
+
 // runBytes segments bytes in pieces that end anywhere.
 func runBytes(ts []byte, d time.Duration) ([]*m4f.Segment, *segmenter) {
 	return run188(ts, d, 0, len(ts), 100_003, nil)
@@ -162,6 +190,9 @@ func TestGenerated(t *testing.T) {
 			}
 			if compared < g.least {
 				t.Errorf("%d whole segments compared, want %d or more", compared, g.least)
+			}
+			if size == packet {
+				losses(t, ts, g.d, identities(full), 9)
 			}
 			for _, s := range full {
 				if s.Header.Damaged() {

@@ -152,11 +152,14 @@ func (s *Segmenter) endLosses(f *frame) {
 
 // hidden says whether a keyframe in f's bucket may have been lost before f.
 func (s *Segmenter) hidden(f *frame) bool {
-	if s.prevKey == nil {
-		return false
+	since := s.basePES
+	if s.prevKey != nil {
+		since = s.prevKey.PES
+	} else if !s.awaitKey {
+		return false // the first keyframe seen, of a partial segment
 	}
 	for _, l := range s.losses {
-		if !l.lead || l.pes < s.prevKey.PES || l.regular {
+		if !l.lead || l.pes < since || l.regular {
 			continue
 		}
 		if !l.hasTo || l.to == f.PTS {
@@ -194,6 +197,8 @@ func (s *Segmenter) forgetLosses(o *opening) {
 			oldest := o.f.PES
 			if s.prevKey != nil {
 				oldest = min(oldest, s.prevKey.PES)
+			} else {
+				oldest = min(oldest, s.basePES)
 			}
 			if l.judged && l.pes+1 < oldest {
 				continue

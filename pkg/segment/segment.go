@@ -103,6 +103,7 @@ type Segmenter struct {
 	leadU       int64  // leadPrev's PTS, unwrapped from prevKey's on
 	prevKey     *frame
 	bucketU     int64 // the bucket that a forced opening was made for last
+	basePES     int64 // PES headers seen when it began
 	awaitKey    bool  // a timeline has begun and no keyframe of it was seen
 	rhythm      rhythm
 	lastInit    []byte
@@ -197,13 +198,18 @@ func (s *Segmenter) Drops(n int) {
 // with it those that other tracks had not yet completed.
 func (s *Segmenter) Close() {
 	s.dmx.Close()
+	s.end()
+}
+
+// end closes all that is open.
+func (s *Segmenter) end() {
 	for len(s.next) > 0 {
 		if s.cur != nil && !s.isComplete() {
 			s.cur.partial = true // more of it may have been to come
 		}
 		s.complete()
 	}
-	s.finish(true)
+	s.finish()
 }
 
 // Stats returns the counts so far.
@@ -308,18 +314,17 @@ func hasPID(p *mpegts.Program, pid uint16) bool {
 	return false
 }
 
-// changeLead closes what the old leading track began, and begins a timeline:
-// frames of two leading tracks have no order among them.
+// changeLead ends what the old leading track began as the end of the input
+// does, and begins anew as after joining: frames of two leading tracks have no
+// order among them, and what is lost of a track that goes or comes at the
+// change shows nowhere.
 func (s *Segmenter) changeLead() {
-	for len(s.next) > 0 {
-		s.complete()
-	}
-	s.finish(false)
+	s.end()
 	s.losses = slices.DeleteFunc(s.losses, func(l *loss) bool { return l.lead })
 	s.rhythm, s.leadPES = rhythm{}, 0
 	// What was heard of the other tracks may be of another time.
 	clear(s.tracks)
-	s.leadDated, s.leadChanged = false, true
+	s.awaitKey, s.leadDated, s.leadChanged = false, false, true
 }
 
 // VideoHeader implements mpegts.Handler.
@@ -383,6 +388,7 @@ func (s *Segmenter) add(f *frame) {
 	}
 	t.last = f
 	if s.near(f, s.leadDTS) {
+		t.hasMax = t.hasMax && !f.jump
 		t.raise(f.PTS)
 	}
 	s.buf = append(s.buf, f)
@@ -393,7 +399,7 @@ func (s *Segmenter) add(f *frame) {
 	if f.Track.PID == s.lead.PID {
 		s.follow(f)
 	} else if s.stopped(f) {
-		s.finish(true)
+		s.finish()
 	}
 	for len(s.next) > 0 && (s.isComplete() || len(s.next) > maxOpen || s.bufBytes > maxHeld) {
 		s.complete()
@@ -523,7 +529,7 @@ func (s *Segmenter) beginTimeline(f *frame, key bool) {
 		}
 	}
 	s.open(o)
-	s.prevKey = nil
+	s.prevKey, s.basePES = nil, s.leadPrev.PES
 	s.awaitKey = !key
 	if key {
 		s.setKey(f)
