@@ -101,14 +101,16 @@ func Follows(a, b Piece) bool { return gapBetween(a, b) <= 0 }
 // gapBetween is the time, in ticks, that is missing between two pieces.
 func gapBetween(a, b Piece) int64 {
 	utc := int64(b.Start() - a.Stop())
-	// Far apart, media time may have gone round any number of times.
-	if media := m4f.Diff33(b.Media(), a.Media()+(a.To-a.Part.From)); utc < hourTicks && sameClock(utc, media) {
-		if media <= contiguous {
-			return 0
-		}
-		return media
-	}
-	if utc <= utcSlack {
+	media := m4f.Diff33(b.Media(), a.Media()+(a.To-a.Part.From))
+	begins := b.Flags&m4f.Discontinuity != 0 && b.Part.From == 0 // a timeline
+	switch {
+	case utc >= hourTicks: // media time may have gone round any number of times
+		return utc
+	case -contiguous <= media && media <= contiguous:
+		return 0
+	case !begins && sameClock(utc, media):
+		return max(media, 0)
+	case utc <= utcSlack:
 		return 0
 	}
 	return utc

@@ -470,6 +470,34 @@ func TestGaps(t *testing.T) {
 	}
 }
 
+// TestNewTimelineGap: where a timeline begins, UTC decides, however near its media
+// time is to where the one before ended.
+func TestNewTimelineGap(t *testing.T) {
+	for name, c := range map[string]struct {
+		media, utc int64 // from the end of the segment before
+		flags      m4f.Flags
+		want       int64
+	}{
+		"back by a second, sent at once":          {-sec, 0, m4f.Discontinuity, 0},
+		"back by a second, after one and a half":  {-sec, sec * 3 / 2, m4f.Discontinuity, sec * 3 / 2},
+		"flagged but going on":                    {0, sec / 2, m4f.Discontinuity, 0},
+		"the same timeline, dated a second later": {0, sec, 0, 0},
+		"the same timeline, with a gap":           {sec / 2, sec, 0, sec / 2},
+		"a frame is missing":                      {3600, 3600, 0, 3600},
+		"an overlap":                              {-3600, -3600, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := spec{media: 100 * sec, utc: noon, duration: 4 * sec}.build(t).Header
+			b := spec{media: 104*sec + c.media, utc: noon.Add(4*sec + c.utc), duration: 4 * sec, flags: c.flags}.build(t).Header
+			ivs, gaps := Cover(View([]Record{{Header: b}, {Header: a}}), 0, 0)
+			if c.want == 0 && (len(ivs) != 1 || len(gaps) != 0) ||
+				c.want != 0 && (len(ivs) != 2 || len(gaps) != 1 || int64(gaps[0].To-gaps[0].From) != c.want) {
+				t.Errorf("%+v %+v, want a gap of %d", ivs, gaps, c.want)
+			}
+		})
+	}
+}
+
 func TestGapCauses(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare func(t *testing.T, s *Stream)
