@@ -111,7 +111,7 @@ func TestHostile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			times := c.times
-			if testing.Short() {
+			if testing.Short() || less > 1 {
 				times /= 20
 			}
 			headers, most, st := feed(t, time.Second, times, c.more)

@@ -45,7 +45,7 @@ func wraps(pids map[int][]int, gone map[int]bool) bool {
 // and whole to be one that a recorder without loss writes.
 func TestLossIsSeen(t *testing.T) {
 	const d = time.Second
-	seeds, positions := 10, 12
+	seeds, positions := max(8/less, 2), max(10/less, 2)
 	if testing.Short() {
 		seeds, positions = 2, 3
 	}

@@ -96,8 +96,9 @@ func TestTwinsFromAnyCut(t *testing.T) {
 				}
 				ids := identities(full)
 				whole := 0
-				for k := range 100 {
-					cut := 1 + k*(n-1)/100
+				const joins = 80 / less
+				for k := range joins {
+					cut := 1 + k*(n-1)/joins
 					if cut >= n {
 						break
 					}
