@@ -154,4 +154,3 @@ func readM4F(t testing.TB, r io.Reader) []*m4f.Segment {
 		segs = append(segs, s)
 	}
 }
-
