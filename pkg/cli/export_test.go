@@ -20,11 +20,10 @@ import (
 // codec that is recorded.
 var nothingToKeep = []string{"media3-sample_dts", "media3-sample_latm", "tsduck-012", "tsduck-044.pes", "tsduck-101"}
 
-// missed is what the tables that tell of a stream come too late for. The program
-// maps of the first two have broken checksums, and are believed when they come
-// again (a track that is added in pmt2 begins with the next segment); the sound
-// of the other one lies three seconds ahead of its first map.
-var missed = map[string]late{"pmt2": {video: 50, audio: true}, "sparse8": {video: 50}, "gop05_ahead3": {audio: true}}
+// missed is what cannot be recorded: the first frames of tracks that a second
+// map adds in pmt2, up to the next segment; sound that lies three seconds ahead
+// of the first map in the other one.
+var missed = map[string]late{"pmt2": {audio: true}, "gop05_ahead3": {audio: true}}
 
 type late struct {
 	video int  // pictures

@@ -223,7 +223,12 @@ func (r *sourceRun) once(ctx context.Context, src ingest.Source) error {
 		}
 	}
 	err := ingest.Pump(ctx, src, seg, opt)
-	seg.Close()
+	var silent *ingest.SilentError
+	if err == nil || errors.As(err, &silent) {
+		seg.Close()
+	} else {
+		seg.Interrupt()
+	}
 	if errors.Is(err, errEnough) {
 		err = nil
 	}

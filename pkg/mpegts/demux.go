@@ -146,14 +146,23 @@ func (d *Demuxer) Write(p []byte) { d.fr.write(p, d.packet) }
 // Close hands out what is still held: the stream is over.
 func (d *Demuxer) Close() {
 	d.fr.flush(d.packet)
-	if d.program != nil {
-		for k := range d.program.Tracks {
-			if s := d.byPID[d.program.Tracks[k].PID]; s != nil {
-				if s.active {
-					d.flush(s, nil)
-				}
-				s.buf.close()
+	d.finish(true)
+}
+
+// Abandon drops what is still held: the stream goes on, and what has come of
+// a picture is not all of it.
+func (d *Demuxer) Abandon() { d.finish(false) }
+
+func (d *Demuxer) finish(flush bool) {
+	if d.program == nil {
+		return
+	}
+	for k := range d.program.Tracks {
+		if s := d.byPID[d.program.Tracks[k].PID]; s != nil {
+			if s.active && flush {
+				d.flush(s, nil)
 			}
+			s.buf.close()
 		}
 	}
 }
@@ -296,12 +305,16 @@ func (d *Demuxer) onPMT(n int64, pay []byte, pusi bool, cc int) {
 		if !current(sec, tablePMT) || uint16(sec[3])<<8|uint16(sec[4]) != d.number {
 			return
 		}
+		doubtful := false
 		switch d.pmt.tables.accept(sec) {
 		case tableSame:
 			d.pmtLost = false
 			return
 		case tableDoubtful:
-			return
+			if d.program != nil {
+				return
+			}
+			doubtful = true // better than to lose what comes before the next
 		}
 		p, err := parsePMT(d.pmtPID, sec)
 		if err != nil {
@@ -310,6 +323,7 @@ func (d *Demuxer) onPMT(n int64, pay []byte, pusi bool, cc int) {
 		}
 		afterLoss := d.pmtLost && d.program != nil
 		d.pmtLost = false
+		p.Doubtful = doubtful
 		d.takeProgram(p, n, afterLoss)
 	})
 }

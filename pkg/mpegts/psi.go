@@ -42,6 +42,9 @@ type Program struct {
 	Tracks      []Track // video first, then by PID
 	// Section is the whole section, so that two maps can be compared.
 	Section []byte
+	// Doubtful: its CRC does not hold, it has come once, and there is none
+	// other to go by.
+	Doubtful bool
 }
 
 // count returns how many tracks are of a kind.

@@ -78,7 +78,8 @@ func TestMapsOfOthers(t *testing.T) {
 	}
 }
 
-// A table whose CRC does not hold is believed when it comes twice unchanged.
+// A table whose CRC does not hold is believed when it comes twice unchanged; the
+// very first is used at once, in doubt.
 func TestBadCRC(t *testing.T) {
 	good, bad := pmt(1, 0, es{0x100, 0x1b, nil}), pmt(1, 1, es{0x100, 0x1b, nil}, es{0x101, 0x0f, nil})
 	bad[len(bad)-1] ^= 1
@@ -93,7 +94,8 @@ func TestBadCRC(t *testing.T) {
 		{"twice", [][]byte{good, bad, bad}, 2},
 		{"twice, apart", [][]byte{good, bad, good, bad, good}, 1},
 		{"two of them", [][]byte{good, bad, worse, bad, worse}, 1},
-		{"from the start", [][]byte{bad, bad, bad}, 1},
+		{"from the start", [][]byte{bad, bad, bad}, 2}, // in doubt, then believed
+		{"the first one only", [][]byte{bad, good, good}, 2},
 	} {
 		m := &mux{}
 		m.section(0, pat(0, 1, 0x1000))

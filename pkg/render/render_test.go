@@ -217,7 +217,9 @@ func TestPartsJoin(t *testing.T) {
 		return record(slices.Concat(ts[:k*188], ts[(k+1)*188:]), 8*second)
 	}
 	// begun and ended have a part of the stream without loss.
-	begun := func(at float64) []*m4f.Segment { return redate(whole, record(ts[int(at*float64(packets))*188:], 8*second)) }
+	begun := func(at float64) []*m4f.Segment {
+		return redate(whole, record(ts[int(at*float64(packets))*188:], 8*second))
+	}
 	ended := func(at float64) []*m4f.Segment { // between two pictures
 		k := int(at * float64(packets))
 		for ts[k*188+1]&0x40 == 0 || int(ts[k*188+1]&0x1F)<<8|int(ts[k*188+2]) != 0x100 {

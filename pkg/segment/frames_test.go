@@ -153,10 +153,9 @@ func sameFrames(t testing.TB, what string, got, want []string, cut int, holes []
 // are decoded, audio as it is coded.
 func TestFrames(t *testing.T) {
 	needFFmpeg(t, "frames of 25 streams")
-	// Audio frames before the first keyframe, and pictures before the first
-	// program map that is believed, are not recorded; nor are those of a track
-	// that a map adds, up to the next keyframe that opens a segment.
-	cut := map[string]int{"gop05_ahead3": 150, "sparse8": 95, "pmt2": 160}
+	// Audio frames before the first keyframe are not recorded, nor are those of
+	// a track that a map adds, up to the next keyframe that opens a segment.
+	cut := map[string]int{"gop05_ahead3": 150, "pmt2": 160}
 	for _, path := range corpus(t) {
 		name := strings.TrimSuffix(filepath.Base(path), ".ts")
 		if testing.Short() && strings.HasPrefix(name, "tsduck") {

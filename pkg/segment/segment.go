@@ -201,6 +201,13 @@ func (s *Segmenter) Close() {
 	s.end()
 }
 
+// Interrupt is Close in the middle of a stream: the recorder ends, the source
+// does not. A picture of which a part has come is left out.
+func (s *Segmenter) Interrupt() {
+	s.dmx.Abandon()
+	s.end()
+}
+
 // end closes all that is open.
 func (s *Segmenter) end() {
 	for len(s.next) > 0 {
@@ -594,6 +601,7 @@ func (s *Segmenter) keyOpening(f *frame) *opening {
 	o := &opening{f: f, key: true}
 	o.program, o.unsure = s.programFor(f)
 	o.unsure = o.unsure || s.hidden(f)
+	o.partial = o.program.Doubtful
 	return o
 }
 

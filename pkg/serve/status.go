@@ -44,19 +44,19 @@ type InputStatus struct {
 	URL        string     `json:"url"`   // without credentials
 	State      string     `json:"state"` // good, waiting, closed, silent, failed
 	Active     bool       `json:"active"`
-	Standby    string     `json:"standby,omitempty"`    // hot or cold, of an input behind the first
-	Error      string     `json:"error,omitempty"`      // why it does not work
-	Since      *time.Time `json:"since,omitempty"`      // since when it is good
-	Packets    int64      `json:"packets"`              // transport packets
-	Bytes      int64      `json:"bytes"`                // received
-	Lost       int64      `json:"lost"`                 // transport packets known to be missing
-	Dropped    int64      `json:"dropped"`              // datagrams the kernel dropped
-	Errored    int64      `json:"errored"`              // transport packets with an error
-	Segments   int64      `json:"segments"`             // completed
-	Damaged    int64      `json:"damaged"`              // of them
-	Reconnects int64      `json:"reconnects"`           // attempts after the first
-	ClockError float64    `json:"clock_error_seconds"`  // by how much a peer's offset disagrees; 0: it does not
-	LastData   *time.Time `json:"last_data,omitempty"`  // when data last came
+	Standby    string     `json:"standby,omitempty"`   // hot or cold, of an input behind the first
+	Error      string     `json:"error,omitempty"`     // why it does not work
+	Since      *time.Time `json:"since,omitempty"`     // since when it is good
+	Packets    int64      `json:"packets"`             // transport packets
+	Bytes      int64      `json:"bytes"`               // received
+	Lost       int64      `json:"lost"`                // transport packets known to be missing
+	Dropped    int64      `json:"dropped"`             // datagrams the kernel dropped
+	Errored    int64      `json:"errored"`             // transport packets with an error
+	Segments   int64      `json:"segments"`            // completed
+	Damaged    int64      `json:"damaged"`             // of them
+	Reconnects int64      `json:"reconnects"`          // attempts after the first
+	ClockError float64    `json:"clock_error_seconds"` // by how much a peer's offset disagrees; 0: it does not
+	LastData   *time.Time `json:"last_data,omitempty"` // when data last came
 	LastSeg    *time.Time `json:"last_segment_completed,omitempty"`
 }
 
