@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	stdio "io"
 	"log/slog"
@@ -50,7 +51,9 @@ fetches nothing.
 
 A is the directory of a stream, made if there is nothing. B is another one, or a
 peer (m4f://HOST[:PORT]/STREAM). With - as third argument only the spans that
-diff-archive --json printed are looked at, read from standard input.
+diff-archive --json printed are looked at, read from standard input. Without the
+line that ends its list, since diff-archive failed or was cut, what came is
+healed and the status is 2.
 
 Nothing older than A keeps is fetched, unless --from says so.
 
@@ -82,9 +85,13 @@ func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fr
 		return fmt.Errorf("--jobs %d: it is a number from 1 to %d", o.jobs, maxJobs)
 	}
 	var spans []replicate.Span
+	whole := true
 	if fromStdin {
-		if spans, err = readDiff(io.In); err != nil {
+		if spans, whole, err = readDiff(io.In); err != nil {
 			return err
+		}
+		if len(spans) == 0 && !whole {
+			return errDiffCut
 		}
 	}
 	src, closeSrc, err := o.peer.side(b)
@@ -124,10 +131,15 @@ func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fr
 	if perr := o.print(io, result); err == nil {
 		err = perr
 	}
-	if err == nil && result.Left > 0 {
-		err = ErrDiffer
+	switch {
+	case err != nil:
+		return err
+	case !whole:
+		return errDiffCut
+	case result.Left > 0:
+		return ErrDiffer
 	}
-	return err
+	return nil
 }
 
 // maxJobs bounds the connections to a peer and the segments in memory.
@@ -175,30 +187,44 @@ const (
 	maxDiffs    = 1 << 20
 )
 
-// readDiff reads what diff-archive --json printed.
-func readDiff(in stdio.Reader) ([]replicate.Span, error) {
-	spans := []replicate.Span{}
+// errDiffCut says that what diff-archive found may not be all that differs.
+var errDiffCut = errors.New("standard input: the list of differences has no end: diff-archive failed or was cut")
+
+// readDiff reads what diff-archive --json printed. whole says whether its list
+// came to its end.
+func readDiff(in stdio.Reader) (spans []replicate.Span, whole bool, err error) {
+	spans = []replicate.Span{}
+	cut := false // the last line is one without its end
 	s := bufio.NewScanner(in)
 	s.Buffer(make([]byte, 4096), maxDiffLine)
+	s.Split(func(data []byte, atEOF bool) (int, []byte, error) {
+		cut = atEOF && bytes.IndexByte(data, '\n') < 0
+		return bufio.ScanLines(data, atEOF)
+	})
 	for n := 1; s.Scan(); n++ {
 		if len(bytes.TrimSpace(s.Bytes())) == 0 {
 			continue
 		}
-		if len(spans) == maxDiffs {
-			return nil, fmt.Errorf("standard input: more than %d spans; leave - out to compare the archives anew", maxDiffs)
-		}
 		var l diffLine
-		if err := json.Unmarshal(s.Bytes(), &l); err != nil {
-			return nil, fmt.Errorf("standard input, line %d: this is not what diff-archive --json prints: %w", n, err)
+		if err := json.Unmarshal(s.Bytes(), &l); err != nil && cut {
+			return spans, false, nil
+		} else if err != nil {
+			return nil, false, fmt.Errorf("standard input, line %d: this is not what diff-archive --json prints: %w", n, err)
+		}
+		if whole = l.Op == opEnd; whole {
+			continue
 		}
 		span, err := l.span()
 		if err != nil {
-			return nil, fmt.Errorf("standard input, line %d: %w", n, err)
+			return nil, false, fmt.Errorf("standard input, line %d: %w", n, err)
+		}
+		if len(spans) == maxDiffs {
+			return nil, false, fmt.Errorf("standard input: more than %d spans; leave - out to compare the archives anew", maxDiffs)
 		}
 		spans = append(spans, span)
 	}
 	if err := s.Err(); err != nil {
-		return nil, fmt.Errorf("standard input: %w", err)
+		return nil, false, fmt.Errorf("standard input: %w", err)
 	}
-	return spans, nil
+	return spans, whole, nil
 }

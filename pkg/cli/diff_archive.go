@@ -49,7 +49,11 @@ begins where both archives have not been pruned yet. Segments that came to an
 archive within the last seconds are given a moment to come to the other.
 
 With --json each span is an object with op, from, to, duration (seconds),
-segments and bytes.
+segments and bytes. The last line, {"op":"end","spans":N}, says that the
+comparison went to its end: without it diff-archive failed or was cut. Keep it
+where you choose from the list for backfill:
+
+  jq -c 'select(.op == ">" or .op == "end")'
 
 Exit status: 0 the same, 1 they differ, 2 trouble.`,
 		Example: `  twindvr diff-archive /storage/example m4f://b:8081/example
@@ -107,6 +111,9 @@ func printDiff(io IO, spans []replicate.Span, asJSON bool) error {
 				return err
 			}
 		}
+		if err := out.Write(diffEnd{opEnd, len(spans)}); err != nil {
+			return err
+		}
 		return out.Flush()
 	}
 	for i := range spans {
@@ -117,6 +124,16 @@ func printDiff(io IO, spans []replicate.Span, asJSON bool) error {
 		}
 	}
 	return nil
+}
+
+// opEnd stands in the last line of diff-archive --json, so that a list that was
+// cut, or was never begun, is told from one that is whole.
+const opEnd = "end"
+
+// diffEnd is that line.
+type diffEnd struct {
+	Op    string `json:"op"`    // opEnd
+	Spans int    `json:"spans"` // how many lines are ahead of it
 }
 
 // diffLine is one span as diff-archive --json prints and backfill reads it.
