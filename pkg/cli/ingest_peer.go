@@ -24,6 +24,7 @@ func (o *ingestOptions) runPeer(ctx context.Context, out *output) error {
 	}
 	defer client.Close()
 	var last m4f.Identity // written last
+	lost := false
 	for wait := time.Second; ; wait = min(2*wait, retryAtMost) {
 		heard := false
 		err := client.Live(ctx, last, func(s *m4f.Segment) error {
@@ -42,9 +43,12 @@ func (o *ingestOptions) runPeer(ctx context.Context, out *output) error {
 			return peerLost(err, !last.IsZero())
 		}
 		if heard {
-			wait = time.Second
+			wait, lost = time.Second, false
 		}
-		slog.Warn("source lost, waiting for it", "source", o.url, "reason", err)
+		if !lost {
+			slog.Warn("source lost, waiting for it", "source", o.url, "reason", err)
+		}
+		lost = true
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
