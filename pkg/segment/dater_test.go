@@ -1,0 +1,106 @@
+package segment
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+const tick = m4f.Timescale
+
+// An encoder whose clock is off is followed for weeks, over wraps, in steps
+// that nothing takes for a gap.
+func TestDrift(t *testing.T) {
+	for _, off := range []float64{-300e-6, -30e-6, 0, 30e-6, 300e-6} {
+		rng := rand.New(rand.NewPCG(1, 1))
+		d := dater{}
+		const step = 4 * tick
+		base := m4f.UTC(1_700_000_000 * tick)
+		var media int64 = m4f.Wrap - 100*step
+		var last m4f.UTC
+		for k := range int64(21 * 86400 / 4) {
+			real := base.Add(int64(float64(k*step) * (1 + off)))
+			utc := d.date(media, step, real.Add(rng.Int64N(tick/10)), false)
+			if k > 0 {
+				if move := int64(utc-last) - step; move > step*ppm/1e6 || move < -step*ppm/1e6 {
+					t.Fatalf("clock off by %v: segment %d moves by %d ticks", off, k, move)
+				}
+			}
+			if diff := abs(int64(utc - real)); diff > tick/4 {
+				t.Fatalf("clock off by %v: segment %d is dated %d ms off", off, k, diff/90)
+			}
+			media, last = (media+step)&(m4f.Wrap-1), utc
+		}
+	}
+}
+
+// Jumps and joints, paced and not.
+func TestDates(t *testing.T) {
+	const at = m4f.UTC(1_700_000_000 * tick)
+	type seg struct {
+		media, duration int64
+		arrived         m4f.UTC
+		jump            bool
+		want            m4f.UTC
+	}
+	for _, c := range []struct {
+		name string
+		d    dater
+		segs []seg
+	}{
+		{"paced: the clock dates the first", dater{}, []seg{
+			{5 * tick, 4 * tick, at, false, at}, {9 * tick, 4 * tick, at + 4*tick, false, at + 4*tick},
+		}},
+		{"paced: an encoder that starts again at once goes on", dater{}, []seg{
+			{5 * tick, 4 * tick, at, false, at}, {tick, 4 * tick, at + 4*tick + 30000, true, at + 4*tick},
+		}},
+		{"paced: one that starts again later is dated by the clock", dater{}, []seg{
+			{5 * tick, 4 * tick, at, false, at}, {tick, 4 * tick, at + 60*tick, true, at + 60*tick},
+		}},
+		{"paced: media that is missing is missing", dater{}, []seg{
+			{5 * tick, 4 * tick, at, false, at}, {11 * tick, 4 * tick, at + 6*tick, false, at + 6*tick},
+		}},
+		{"not paced: dated now, whatever the clock says later", dater{unpaced: true}, []seg{
+			{5 * tick, 4 * tick, at, false, at}, {9 * tick, 4 * tick, at + 100, false, at + 4*tick}, {tick, 4 * tick, at + 200, true, at + 8*tick},
+		}},
+		{"not paced: from a start", dater{unpaced: true, start: 77 * tick}, []seg{
+			{5 * tick, 4 * tick, at, false, 77 * tick}, {9 * tick, 4 * tick, at, false, 81 * tick}, {0, 4 * tick, at, true, 85 * tick},
+		}},
+		{"over the wrap", dater{unpaced: true, start: 77 * tick}, []seg{
+			{m4f.Wrap - tick, 4 * tick, at, false, 77 * tick}, {3 * tick, 4 * tick, at, false, 81 * tick},
+		}},
+	} {
+		for k, s := range c.segs {
+			if got := c.d.date(s.media, s.duration, s.arrived, s.jump); got != s.want {
+				t.Errorf("%s: segment %d is dated %d, want %d", c.name, k, got, s.want)
+			}
+		}
+	}
+}
+
+// An offset that others have set is taken over within a second; beyond, it is
+// told of and left.
+func TestHints(t *testing.T) {
+	const at = m4f.UTC(1_700_000_000 * tick)
+	for _, c := range []struct {
+		hint m4f.UTC
+		ok   bool
+		want m4f.UTC
+		off  int64
+	}{
+		{at + tick/2, true, at + tick/2, 0}, {at - tick, true, at - tick, 0},
+		{at + 3*tick, true, at, 3 * tick}, {at - 2*tick, true, at, -2 * tick}, {at + 50, false, at, 0},
+	} {
+		asked := 0
+		d := dater{hint: func(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool) {
+			if asked++; media != 5*tick || utc != at || !fresh {
+				t.Errorf("hint is asked about %d, %d, %v", media, utc, fresh)
+			}
+			return c.hint, c.ok
+		}}
+		if got := d.date(5*tick, 4*tick, at, false); got != c.want || d.disagreement != c.off || asked != 1 {
+			t.Errorf("hint %d: dated %d, want %d; disagreement %d, want %d", c.hint-at, got-at, c.want-at, d.disagreement, c.off)
+		}
+	}
+}
