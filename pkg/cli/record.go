@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,7 +97,7 @@ func (o *recordOptions) run(ctx context.Context, io IO) error {
 	}
 	r := &recorder{o: o, io: io}
 	err := readSegments(ctx, io, r.take)
-	if r.w == nil && err == nil {
+	if r.w == nil && r.lost == 0 && err == nil {
 		return errors.New("standard input held no segment; is the command before this one in the pipe running?")
 	}
 	if r.w != nil {
@@ -161,6 +163,7 @@ func readSegments(ctx context.Context, in IO, take func(*m4f.Segment) error) err
 type recorder struct {
 	o     *recordOptions
 	io    IO
+	fs    fsx.FS // nil: the operating system's
 	s     *archive.Stream
 	w     *archive.Writer
 	dates *archive.Redater
@@ -171,39 +174,70 @@ type recorder struct {
 
 // open makes the stream, once there is something to put into it.
 func (r *recorder) open() error {
-	var err error
-	if r.s, err = archive.Create(r.o.dir, r.o.name, archive.CreateOptions{Clock: r.io.Clock}); err != nil {
+	s, err := archive.Create(r.o.dir, r.o.name, archive.CreateOptions{Clock: r.io.Clock, FS: r.fs})
+	if err != nil {
 		return err
 	}
-	r.w = r.s.Writer(archive.Imported, 0, archive.WriterOptions{Sync: r.o.sync})
-	r.dates = r.s.NewRedater()
+	r.s, r.dates = s, s.NewRedater()
+	r.w = s.Writer(archive.Imported, 0, archive.WriterOptions{Sync: r.o.sync})
 	return nil
 }
 
+// take puts a segment into the archive. What the disk refuses is tried once
+// more, as an error may be that of an earlier segment's fdatasync, and then
+// counted as lost. Other errors end the recording.
 func (r *recorder) take(seg *m4f.Segment) error {
+	err := r.put(seg)
+	if r.w == nil && refused(err) {
+		return err
+	}
+	if diskTrouble(err) {
+		slog.Debug("a write has failed and is repeated", "dir", r.o.dir, "reason", err)
+		err = r.put(seg)
+	}
+	switch {
+	case err == nil && r.failing:
+		r.failing = false
+		slog.Info("writing works again", "stream", r.s.Name(), "lost", r.lost)
+	case diskTrouble(err):
+		if r.lost++; !r.failing {
+			r.failing = true
+			slog.Error("segments cannot be written, each new one is tried", "dir", r.o.dir, "reason", err)
+		}
+		return nil
+	}
+	return err
+}
+
+// put dates a segment and appends it, unless the archive has it. It may be
+// called again with the same one.
+func (r *recorder) put(seg *m4f.Segment) error {
 	if r.w == nil {
 		if err := r.open(); err != nil {
 			return err
 		}
 	}
-	if err := r.dates.Apply(&seg.Header); err != nil {
+	dated := *seg
+	if err := r.dates.Apply(&dated.Header); err != nil {
 		return err
 	}
-	if there, err := r.s.Present(&seg.Header); err != nil || there {
+	if there, err := r.s.Present(&dated.Header); err != nil || there {
 		return err
 	}
-	err := r.w.Append(seg)
-	var disk *archive.WriteError
-	switch {
-	case err == nil && r.failing:
-		r.failing = false
-		slog.Info("writing works again", "stream", r.s.Name(), "lost", r.lost)
-	case errors.As(err, &disk):
-		if r.lost++; !r.failing {
-			r.failing = true
-			slog.Error("segments cannot be written, each new one is tried", "stream", r.s.Name(), "reason", err)
-		}
-		return nil
-	}
-	return err
+	return r.w.Append(&dated)
+}
+
+// diskTrouble says whether an error is the disk's, which may pass: what the
+// archive could not write or read, or what a system call returned.
+func diskTrouble(err error) bool {
+	var write *archive.WriteError
+	var corrupt *archive.CorruptError
+	var errno syscall.Errno
+	return errors.As(err, &write) || errors.As(err, &corrupt) || errors.As(err, &errno)
+}
+
+// refused says whether an error is one that does not pass by itself: of a
+// directory that is not to be written.
+func refused(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
