@@ -147,7 +147,9 @@ func wrapArgs(cmd *cobra.Command) {
 
 // wantArgs checks the number of positional arguments against their names: NAME
 // must be there, [NAME] may be left out, NAME... stands for one or more. Only
-// the last may be one of the latter two kinds.
+// the last may be one of the latter two kinds. An empty argument is refused: it
+// is a variable of a script that is not set, and as a path it would stand for
+// the working directory.
 func wantArgs(names ...string) cobra.PositionalArgs {
 	least, most := 0, len(names)
 	for _, n := range names {
@@ -166,6 +168,11 @@ func wantArgs(names ...string) cobra.PositionalArgs {
 			return fmt.Errorf("unexpected argument %q", args[0])
 		case most >= 0 && len(args) > most:
 			return fmt.Errorf("unexpected argument %q after %s", args[most], names[most-1])
+		}
+		for i, a := range args {
+			if a == "" {
+				return fmt.Errorf("%s is empty", strings.Trim(names[min(i, len(names)-1)], "[.]"))
+			}
 		}
 		return nil
 	}
