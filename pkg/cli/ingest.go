@@ -66,7 +66,8 @@ A file is read as fast as it can be, and its first segment is dated now or with
 --start. A live source that delivers nothing for ten seconds is lost. On SIGINT
 or SIGTERM the open segment is closed, written as partial, and the status is 0.
 
-Exit status: 0 the source has ended, 1 it was lost, 2 trouble.`,
+Exit status: 0 the source has ended, 1 it was lost, 2 trouble, also where it was
+never reached.`,
 		Args: wantArgs("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.url = args[0]

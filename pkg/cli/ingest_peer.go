@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -40,7 +41,8 @@ func (o *ingestOptions) runPeer(ctx context.Context, out *output) error {
 		if m4fhttp.StatusOf(err) == http.StatusNotFound && !last.IsZero() {
 			last = m4f.Identity{} // the peer no longer has it: begin with the newest
 		} else if !o.retry {
-			return peerLost(err, !last.IsZero())
+			in, _ := client.Traffic()
+			return peerLost(err, in > 0, !last.IsZero())
 		}
 		if heard {
 			wait, lost = time.Second, false
@@ -57,12 +59,13 @@ func (o *ingestOptions) runPeer(ctx context.Context, out *output) error {
 	}
 }
 
-// peerLost tells a peer that went away from one that never gave anything: a
-// refusal and an answer that makes no sense are trouble.
-func peerLost(err error, begun bool) error {
+// peerLost tells a peer that went away from one that never gave anything: one
+// that was not reached, a refusal and an answer that makes no sense are trouble.
+func peerLost(err error, reached, begun bool) error {
 	var refused *m4fhttp.Problem
 	var bad *m4fhttp.BadAnswerError
-	if errors.As(err, &refused) && !begun || errors.As(err, &bad) {
+	var stranger *tls.CertificateVerificationError
+	if !reached || !begun && (errors.As(err, &refused) || errors.As(err, &stranger)) || errors.As(err, &bad) {
 		return err
 	}
 	return statusf("the source is lost: %v", err)
