@@ -85,6 +85,7 @@ func TestFollow(t *testing.T) {
 	p := servePeer(t, b)
 	f := startFollowing(t, a, p, FollowOptions{})
 	until(t, "what was there before", has(t, a, clean(0, 20)...))
+	until(t, "compared", func() bool { s := f.Stats(); return !s.Reconciled.IsZero() && s.Pending == 0 })
 	appendAll(t, b, clean(21, 25)...)
 	until(t, "what comes", has(t, a, clean(21, 25)...))
 	appendAll(t, b, spec{n: 20})
@@ -152,7 +153,7 @@ func TestFollowDelay(t *testing.T) {
 		Clock: clock,
 		Delay: func(*archive.Record) time.Duration { return 2 * time.Second },
 	})
-	until(t, "following", func() bool { return f.Stats().Connected })
+	until(t, "compared", func() bool { return !f.Stats().Reconciled.IsZero() })
 	appendAll(t, b, clean(3, 6)...)
 	until(t, "listed", func() bool { return f.Stats().Pending == 3 })
 	appendAll(t, a, spec{n: 3}, spec{n: 4, variant: 1, flags: m4f.Damaged})
@@ -161,7 +162,10 @@ func TestFollowDelay(t *testing.T) {
 		t.Error("media was asked for too early")
 	}
 	clock.move(time.Second)
-	until(t, "fetched", func() bool { return f.Stats().Pending == 0 && has(t, a, clean(0, 6)...)() })
+	until(t, "fetched", func() bool {
+		clock.move(time.Millisecond)
+		return f.Stats().Pending == 0 && has(t, a, clean(0, 6)...)()
+	})
 	if p.asked() != 2 {
 		t.Errorf("media was asked for %d times, want 2", p.asked())
 	}

@@ -3,9 +3,11 @@ package replicate
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +23,44 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp(memory(), "replicate-test-"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		os.RemoveAll(scratch)
+		os.Exit(status)
+	}))
+}
+
+// scratch is where the archives of these tests lie: in memory where that can
+// be, for they are many.
+var scratch string
+
+func memory() string {
+	const shm = "/dev/shm"
+	if st, err := os.Stat(shm); err == nil && st.IsDir() {
+		return shm
+	}
+	return ""
+}
+
+func scratchDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(scratch, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// templates are archives that are made once and copied.
+var templates = struct {
+	sync.Mutex
+	dirs map[string]string
+}{dirs: map[string]string{}}
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -88,11 +127,35 @@ func clean(from, to int) []spec {
 
 func newArchive(t testing.TB, specs ...spec) *archive.Stream {
 	t.Helper()
+	dir := filepath.Join(scratchDir(t), "x")
+	if len(specs) < 100 {
+		return makeArchive(t, dir, specs)
+	}
+	templates.Lock()
+	defer templates.Unlock()
+	key := fmt.Sprint(specs)
+	if templates.dirs[key] == "" {
+		made := filepath.Join(scratch, fmt.Sprint("template-", len(templates.dirs)))
+		makeArchive(t, made, specs)
+		templates.dirs[key] = made
+	}
+	if err := os.CopyFS(dir, os.DirFS(templates.dirs[key])); err != nil {
+		t.Fatal(err)
+	}
+	a, err := archive.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func makeArchive(t testing.TB, dir string, specs []spec) *archive.Stream {
+	t.Helper()
 	d := int64(length)
 	if len(specs) > 0 && specs[0].duration != 0 {
 		d = specs[0].duration
 	}
-	a, err := archive.Create(filepath.Join(t.TempDir(), "x"), "", archive.CreateOptions{TargetDuration: d})
+	a, err := archive.Create(dir, "", archive.CreateOptions{TargetDuration: d})
 	if err != nil {
 		t.Fatal(err)
 	}

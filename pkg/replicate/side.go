@@ -140,14 +140,13 @@ func take(ctx context.Context, limit *rate.Limiter, n int) error {
 }
 
 // NewLimiter returns a limiter for a number of bytes a second, nil for 0. What
-// goes at once is a tenth of a second's worth, so that a span of a few seconds keeps
-// to the rate already.
+// goes at once is a fiftieth of a second's worth, so that a few seconds keep to
+// the rate already.
 func NewLimiter(bytesPerSecond int64) *rate.Limiter {
 	if bytesPerSecond <= 0 {
 		return nil
 	}
-	burst := int(min(max(bytesPerSecond/10, 1), 1<<20))
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), burst)
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(min(max(bytesPerSecond/50, 1<<10), 1<<20)))
 }
 
 // both asks both sides at once.
