@@ -338,16 +338,16 @@ func TestServe(t *testing.T) {
 		t.Errorf("a huge header is answered with %q, %v", line, err)
 	}
 
-	live := make(chan struct{}, 10)
+	live, changes := make(chan struct{}, 10), make(chan struct{}, 10)
 	ended := make(chan error, 2)
 	go func() {
 		ended <- c.Live(t.Context(), m4f.Identity{}, func(*m4f.Segment) error { live <- struct{}{}; return nil })
 	}()
 	go func() {
-		ended <- c.Changes(t.Context(), "", func(*ChangeEvent) error { live <- struct{}{}; return nil })
+		ended <- c.Changes(t.Context(), "", func(*ChangeEvent) error { changes <- struct{}{}; return nil })
 	}()
 	<-live
-	<-live
+	<-changes
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
