@@ -12,6 +12,11 @@ while IFS=: read -r file name; do
 	targets=$((targets + 1))
 	echo "$(dirname "$file") $name for $time"
 	go test "./$(dirname "$file")" -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 20x -parallel 2 >"$log" 2>&1 || {
+		# Go sometimes takes the end of the time for a failure of the target
+		# (go.dev/issue/75804, mended in Go 1.27); a failure of its own names its input.
+		if grep -q '^    context deadline exceeded$' "$log" && ! grep -qiE 'failing input|panic' "$log"; then
+			continue
+		fi
 		cat "$log"
 		exit 1
 	}

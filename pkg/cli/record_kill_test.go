@@ -17,9 +17,10 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
-// twindvr is a command line of this program, run in a process of its own.
+// twindvr is a command line of the program as it is shipped, in a process of its
+// own: without the race detector, with which hundreds of starts take minutes.
 func twindvr(args ...string) *exec.Cmd {
-	return &exec.Cmd{Path: os.Args[0], Args: append([]string{"twindvr"}, args...), Stderr: os.Stderr}
+	return &exec.Cmd{Path: shipped(), Args: append([]string{"twindvr"}, args...), Stderr: os.Stderr}
 }
 
 // sampleM4F is M4F of the test source's clip, and where each of its segments

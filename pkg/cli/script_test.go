@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,10 +27,30 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// shipped is the path of twindvr, built as users build it.
+var shipped = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "twindvr-test")
+	if err != nil {
+		panic(err)
+	}
+	builtIn = dir
+	path := filepath.Join(dir, "twindvr")
+	if out, err := exec.Command("go", "build", "-o", path, "../../cmd/twindvr").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v\n%s", err, out))
+	}
+	return path
+})
+
+// builtIn is removed when the tests have run.
+var builtIn string
+
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
 	status := l.m.Run()
+	if builtIn != "" {
+		os.RemoveAll(builtIn)
+	}
 	if status == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
