@@ -92,29 +92,44 @@ func attend(ctx context.Context, n *node.Node, file string, hup <-chan os.Signal
 		defer t.Stop()
 		feed = t.C
 	}
+	var reloaded chan struct{} // closed when the reload under way is done
 	for {
+		again := hup
+		if reloaded != nil {
+			again = nil
+		}
 		select {
 		case <-ctx.Done():
+			if reloaded != nil {
+				<-reloaded
+			}
 			return
 		case <-feed:
-			n.Status() // a node that cannot answer is not alive
+			n.Alive()
 			notify(daemon.SdNotifyWatchdog)
-		case <-hup:
-			notify(daemon.SdNotifyReloading + fmt.Sprintf("\nMONOTONIC_USEC=%d", monotonic()))
-			if err := reload(ctx, n, file); err != nil {
-				slog.Error("configuration is not applied; the one before stays in force", "file", file, "err", err)
-			}
-			notify(daemon.SdNotifyReady)
+		case <-reloaded:
+			reloaded = nil
+		case <-again:
+			reloaded = make(chan struct{})
+			go func(done chan struct{}) {
+				defer close(done)
+				reload(ctx, n, file)
+			}(reloaded)
 		}
 	}
 }
 
-func reload(ctx context.Context, n *node.Node, file string) error {
+// reload reads the configuration again and applies it; a mistake changes nothing.
+func reload(ctx context.Context, n *node.Node, file string) {
+	notify(daemon.SdNotifyReloading + fmt.Sprintf("\nMONOTONIC_USEC=%d", monotonic()))
+	defer notify(daemon.SdNotifyReady)
 	c, err := config.Load(file)
-	if err != nil {
-		return err
+	if err == nil {
+		err = n.Reload(ctx, c)
 	}
-	return n.Reload(ctx, c)
+	if err != nil {
+		slog.Error("configuration is not applied; the one before stays in force", "file", file, "err", err)
+	}
 }
 
 // monotonic is the time that systemd wants with RELOADING, in microseconds.

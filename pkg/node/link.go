@@ -218,7 +218,7 @@ func (l *link) reachable() bool {
 const settle = ownTime + 2*time.Second
 
 // recovering says whether gaps or damage are being filled from the peer. holes
-// tells whether the archive has any; it is asked only where it matters.
+// tells whether the archive has gaps; it is asked only where it matters.
 func (l *link) recovering(now time.Time, holes func() bool) bool {
 	st, ok := l.stats()
 	switch {
@@ -233,6 +233,6 @@ func (l *link) recovering(now time.Time, holes func() bool) bool {
 	}
 	reached := l.reached
 	l.mu.Unlock()
-	recent := st.Reconciling || now.Sub(reached) < settle || now.Sub(st.Reconciled) < settle
+	recent := st.Reconciling || now.Sub(reached) < settle || now.Sub(st.Reconciled) < settle || st.Lag > settle
 	return recent && holes()
 }

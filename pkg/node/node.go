@@ -23,6 +23,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 	"github.com/twindvr/twindvr/pkg/serve"
 )
@@ -174,8 +175,58 @@ func (n *Node) listen(ctx context.Context, addr string) (*listener, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &listener{addr: addr, cancel: cancel, done: make(chan error, 1)}
 	h := serve.NewHandler(serve.Options{Node: n, Auth: n.auth, NodeID: n.id, Log: n.log})
-	go func() { l.done <- m4fhttp.Serve(ctx, ln, h, nil, n.log) }()
+	go func() {
+		err := m4fhttp.Serve(ctx, ln, h, nil, n.log)
+		if err != nil && ctx.Err() == nil {
+			n.log.Error("HTTP has ended: nothing is served any more", "http", addr, "err", err)
+		}
+		l.done <- err
+	}()
 	return l, nil
+}
+
+// moveListener listens on another address. Where the port stays the same, the
+// old listener must go first; it comes back if the new one cannot be had.
+func (n *Node) moveListener(ctx context.Context, addr string) error {
+	old := n.listener
+	_, oldPort, _ := net.SplitHostPort(old.addr)
+	_, port, _ := net.SplitHostPort(addr)
+	if oldPort == port {
+		old.cancel()
+		<-old.done
+	}
+	l, err := n.listen(ctx, addr)
+	if err == nil {
+		old.cancel()
+		n.listener = l
+		return nil
+	}
+	if oldPort == port {
+		again, back := n.listen(ctx, old.addr)
+		if back != nil {
+			return errors.Join(err, back)
+		}
+		n.listener = again
+	}
+	return err
+}
+
+// check refuses streams whose archive cannot be recorded to as they are
+// configured: a change that would end a recording is a mistake.
+func (n *Node) check(c *config.Config, names []string) error {
+	for _, name := range names {
+		s := c.Stream(name)
+		a, err := archive.Open(s.DVR.Dir)
+		if err != nil {
+			continue // not there yet, or not usable: said when it is opened
+		}
+		info, err := a.Info()
+		if d := m4f.Ticks(s.SegmentDuration); err == nil && info.TargetDuration != 0 && info.TargetDuration != d {
+			return c.Errorf(s.Pos, "stream %s: its archive %s has segments of %v and is configured for %v; keep %[3]v, or give the stream another name or dvr path",
+				name, s.DVR.Dir, m4f.Duration(info.TargetDuration), s.SegmentDuration)
+		}
+	}
+	return nil
 }
 
 // add starts a stream.
@@ -233,13 +284,16 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 		n.log.Info("configuration read again: nothing changes", "file", c.File)
 		return nil
 	}
+	if err := n.check(c, slices.Concat(diff.Added, diff.Changed)); err != nil {
+		return err
+	}
 	if diff.HTTP {
-		l, err := n.listen(ctx, c.HTTP)
-		if err != nil {
+		if err := n.moveListener(ctx, c.HTTP); err != nil {
 			return err
 		}
-		n.listener.cancel()
-		n.listener = l
+	}
+	if diff.Keys && len(c.ClusterKeys) == 0 {
+		n.log.Warn("M4F is open from now on to everybody who reaches this port; a cluster key closes it")
 	}
 	n.cfg = c
 	n.keys.Store(&c.ClusterKeys)
@@ -310,7 +364,11 @@ func (n *Node) Stream(name string) (m4fhttp.Stream, error) {
 	}
 	a := s.archive()
 	if a == nil {
-		return nil, fmt.Errorf("%w yet: its archive could not be opened: %v", m4fhttp.ErrNoStream, s.openError())
+		// What cannot be recorded to may still be read.
+		var err error
+		if a, err = archive.Open(s.cfg.DVR.Dir); err != nil {
+			return nil, fmt.Errorf("%w yet: its archive could not be opened: %v", m4fhttp.ErrNoStream, err)
+		}
 	}
 	return served{s, a}, nil
 }
@@ -323,6 +381,10 @@ type served struct {
 
 func (s served) Archive() *archive.Stream { return s.a }
 func (s served) Live() m4fhttp.Live       { return s.s.live() }
+
+// Alive returns when the node can still be asked something, whatever its disks
+// and peers do.
+func (n *Node) Alive() { n.all() }
 
 // Status implements serve.Node.
 func (n *Node) Status() serve.NodeStatus {

@@ -250,3 +250,53 @@ stream example_stream { url %s; url m4f://127.0.0.1:%d/%s; dvr %%DIR 1d replicat
 		return st != nil && st.Streams[0].Peers[0].Reachable && st.Streams[0].Healthy
 	})
 }
+
+// TestNothingRecordedIsNotHealthy has an input that delivers and gives no segment.
+func TestNothingRecordedIsNotHealthy(t *testing.T) {
+	t.Parallel()
+	source := multicast()
+	n := newNode(t, "node", fmt.Sprintf("http 127.0.0.1:%%PORT; stream x { url %s; dvr %%DIR 1d; segment_duration 1s; program 7; }", source))
+	start(t, "source", "testsrc", source)
+	n.up()
+	within(t, time.Minute, "the node says that nothing is recorded, and why", func() bool {
+		st := n.status()
+		return st != nil && !st.Healthy && strings.Contains(n.problems(), "program")
+	})
+}
+
+// TestArchiveGoneIsBegunAnew takes the directory away under a running node.
+func TestArchiveGoneIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	source := multicast()
+	n := newNode(t, "node", fmt.Sprintf("http 127.0.0.1:%%PORT; stream x { url %s; dvr %%DIR 1d; segment_duration 1s; }", source))
+	start(t, "source", "testsrc", source)
+	n.up()
+	within(t, time.Minute, "it records", func() bool { return wroteWhole(n.stream("x"), n.started) })
+	if err := os.RemoveAll(n.stream("x")); err != nil {
+		t.Fatal(err)
+	}
+	gone := time.Now()
+	within(t, time.Minute, "it records again", func() bool { return wroteWhole(n.stream("x"), gone) })
+	within(t, time.Minute, "it is healthy again", func() bool { st := n.status(); return st != nil && st.Healthy })
+}
+
+// TestReloadRefusesAnotherDuration changes what an archive cannot follow, and
+// the address within a port.
+func TestReloadRefusesAnotherDuration(t *testing.T) {
+	t.Parallel()
+	source := multicast()
+	conf := "http %s:%%PORT; stream x { url %s; dvr %%DIR 1d; segment_duration %s; }"
+	n := newNode(t, "node", fmt.Sprintf(conf, "127.0.0.1", source, "1s"))
+	start(t, "source", "testsrc", source)
+	n.up()
+	within(t, time.Minute, "it records", func() bool { return wroteWhole(n.stream("x"), n.started) })
+	n.configure(fmt.Sprintf(conf, "127.0.0.1", source, "2s"))
+	n.cmd.Process.Signal(syscall.SIGHUP)
+	within(t, 10*time.Second, "the change is refused", func() bool { return strings.Contains(n.text(), "is configured for 2s") })
+	after := time.Now()
+	within(t, time.Minute, "it goes on recording", func() bool { return wroteWhole(n.stream("x"), after) })
+	n.configure(fmt.Sprintf(conf, "", source, "1s"))
+	n.cmd.Process.Signal(syscall.SIGHUP)
+	within(t, 10*time.Second, "the address is changed", func() bool { return strings.Contains(n.text(), "configuration applied") })
+	within(t, 10*time.Second, "the node answers", func() bool { return n.status() != nil })
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
@@ -47,6 +48,8 @@ type source struct {
 	ioBase   ingest.Stats
 	opens    int64
 	lastSeg  time.Time
+
+	unwritten atomic.Int64 // segments that the archive was too slow for
 }
 
 func newSource(s *stream, index int) *source {
@@ -193,7 +196,7 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 	defer src.Close()
 	c.set(stateWaiting, nil)
 
-	rec := newRecorder(c.s, uint8(c.index))
+	rec := newRecorder(c.s, uint8(c.index), &c.unwritten)
 	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint}, func(sg *m4f.Segment) {
 		c.mu.Lock()
 		c.lastSeg = time.Now()
@@ -231,6 +234,7 @@ func (c *source) settle() {
 	c.base, c.stats = addStats(c.base, c.stats), segment.Stats{}
 	c.ioBase.Bytes += c.io.Bytes
 	c.ioBase.Dropped += c.io.Dropped
+	c.ioBase.Truncated += c.io.Truncated
 	c.io = ingest.Stats{}
 }
 
@@ -278,6 +282,8 @@ type watched struct {
 	seg   *segment.Segmenter
 	units int64
 	heard bool
+	first time.Time // when data came first
+	asked time.Time // when the segmenter was asked why there is no segment
 }
 
 // Read implements ingest.Source.
@@ -301,6 +307,9 @@ func (w *watched) observe() {
 		c.heard, w.heard = now, true
 	}
 	c.stats, c.io = st, w.Source.Stats()
+	if c.state == stateGood || c.state == stateWaiting {
+		c.err = w.diagnose(now, &st, c.err)
+	}
 	c.mu.Unlock()
 	if back {
 		c.s.log.Info("input delivers", "input", c.url())
@@ -308,21 +317,38 @@ func (w *watched) observe() {
 	}
 }
 
+// diagnose says why a source that has delivered for some time has given no
+// segment. It is asked once a second.
+func (w *watched) diagnose(now time.Time, st *segment.Stats, before error) error {
+	switch {
+	case st.Segments > 0 || st.Packets+st.Garbage == 0:
+		return nil
+	case w.first.IsZero():
+		w.first = now
+	case now.Sub(w.first) > 10*time.Second && now.Sub(w.asked) > time.Second:
+		w.asked = now
+		return w.seg.Diagnose()
+	}
+	return before
+}
+
 // recorder writes segments behind a queue, so that a slow disk does not keep a
 // source from being heard.
 type recorder struct {
 	s      *stream
 	w      *archive.Writer
+	made   int64 // which of the archives made at this place w belongs to
 	input  uint8
 	queue  chan *m4f.Segment
 	done   chan struct{}
 	closed chan struct{} // closed when the queue is to be drained
-	lost   int
+	lost   *atomic.Int64 // segments dropped
+	losing bool
 }
 
-func newRecorder(s *stream, input uint8) *recorder {
+func newRecorder(s *stream, input uint8, lost *atomic.Int64) *recorder {
 	r := &recorder{
-		s: s, input: input, w: s.archive().Writer(archive.Live, input, archive.WriterOptions{}),
+		s: s, input: input, lost: lost, made: s.made.Load(), w: s.archive().Writer(archive.Live, input, archive.WriterOptions{}),
 		queue: make(chan *m4f.Segment, queued), done: make(chan struct{}), closed: make(chan struct{}),
 	}
 	go r.run()
@@ -334,10 +360,13 @@ func newRecorder(s *stream, input uint8) *recorder {
 func (r *recorder) put(seg *m4f.Segment) {
 	select {
 	case r.queue <- seg:
-		r.lost = 0
+		r.losing = false
 	default:
-		if r.lost++; r.lost == 1 {
+		r.lost.Add(1)
+		if !r.losing {
+			r.losing = true
 			r.s.log.Error("the archive takes segments too slowly; some are dropped", "start", seg.Header.UTC.Time())
+			r.s.note(event.Event{Kind: event.Disk, Msg: "the archive took segments too slowly; some were dropped"})
 		}
 	}
 }
@@ -369,16 +398,22 @@ func (r *recorder) run() {
 // write adds a segment if the view would take it: the peer may have delivered
 // it first.
 func (r *recorder) write(seg *m4f.Segment) error {
+	if made := r.s.made.Load(); made != r.made {
+		// What this writer holds open is gone with the archive that it was in.
+		_ = r.w.Close()
+		r.made, r.w = made, r.s.archive().Writer(archive.Live, r.input, archive.WriterOptions{})
+	}
 	wants, err := r.s.archive().Wants([]archive.Record{{Header: seg.Header, Origin: archive.Live, Input: r.input}})
 	switch {
 	case err != nil:
 		return err
 	case len(wants) == 0:
 		return nil
-	case wants[0].Local:
-		return r.w.Copy(wants[0].Header)
 	}
-	return r.w.Append(seg)
+	// What the archive knows better of a segment that it has is kept.
+	one := *seg
+	one.Header = wants[0].Header
+	return r.w.Append(&one)
 }
 
 // close drains the queue, for a bounded time.

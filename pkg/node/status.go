@@ -1,7 +1,9 @@
 package node
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 	"time"
 
@@ -9,13 +11,20 @@ import (
 	"github.com/twindvr/twindvr/pkg/serve"
 )
 
-// archiveEvery is how often the archive is summed up at most.
-const archiveEvery = time.Second
+const (
+	// archiveEvery is how often the archive is summed up at most.
+	archiveEvery = time.Second
+	// archiveWait is how long a summary is waited for; then the one before
+	// must do. A disk that hangs holds up nobody who asks.
+	archiveWait = 500 * time.Millisecond
+)
 
-// cachedArchive is a summary of the archive and when it was made.
-type cachedArchive struct {
+// summary is the last summary of the archive.
+type summary struct {
+	mu     sync.Mutex
 	at     time.Time
 	status serve.ArchiveStatus
+	done   chan struct{} // of the one being made; nil: none is
 }
 
 // status is what the API says of the stream.
@@ -27,11 +36,18 @@ func (s *stream) status() serve.StreamStatus {
 	mode, _ := s.ctl.modeNow()
 	st := serve.StreamStatus{Name: s.cfg.Name, Mode: mode, Retired: retired, Problems: []string{}, Inputs: []serve.InputStatus{}, Peers: []serve.PeerStatus{}}
 	st.Archive = s.archiveStatus(now)
+	if disk == nil {
+		disk = s.replicaError()
+	}
 	if disk != nil {
 		st.Archive.Error = disk.Error()
 	}
 	if retired {
-		st.Healthy, st.Mode = true, ""
+		st.Mode = ""
+		if st.Archive.Error != "" {
+			st.Problems = append(st.Problems, "the archive cannot be used: "+st.Archive.Error)
+		}
+		st.Healthy = len(st.Problems) == 0
 		return st
 	}
 	active := s.ctl.activeInput()
@@ -64,6 +80,19 @@ func (s *stream) status() serve.StreamStatus {
 	return st
 }
 
+// replicaError is why the archive does not take what is fetched from peers.
+func (s *stream) replicaError() error {
+	for _, l := range append(append([]*link{}, s.links...), s.mirrors...) {
+		if l == nil {
+			continue
+		}
+		if st, ok := l.stats(); ok && st.WriteErr != nil {
+			return st.WriteErr
+		}
+	}
+	return nil
+}
+
 // problems says in sentences why a stream is not healthy.
 func (s *stream) problems(st *serve.StreamStatus) []string {
 	out := []string{}
@@ -71,9 +100,19 @@ func (s *stream) problems(st *serve.StreamStatus) []string {
 	if st.Archive.Error != "" {
 		add("the archive cannot be written: %s", st.Archive.Error)
 	}
+	if late := s.late(st); late > 0 && st.Mode != serve.Offline {
+		add("nothing has been recorded for %v%s", late.Truncate(time.Second), whyNothing(st.Inputs))
+	}
 	switch st.Mode {
 	case serve.Offline:
 		add("no input works")
+		for _, in := range st.Inputs {
+			if in.Error != "" {
+				add("the input %s: %s", in.URL, in.Error)
+			} else {
+				add("the input %s is %s", in.URL, in.State)
+			}
+		}
 	case serve.Emergency:
 		add("%s", firstInput(&st.Inputs[0], s.cfg.Inputs[0].ReturnAfter))
 	}
@@ -90,6 +129,30 @@ func (s *stream) problems(st *serve.StreamStatus) []string {
 		}
 	}
 	return out
+}
+
+// late is for how long nothing has come to the archive, where that is longer
+// than a segment can take; else 0.
+func (s *stream) late(st *serve.StreamStatus) time.Duration {
+	last := s.began
+	if n := st.Archive.Newest; n != nil && n.After(last) {
+		last = *n
+	}
+	d := time.Since(last)
+	if d < 6*s.cfg.SegmentDuration+15*time.Second {
+		return 0
+	}
+	return d
+}
+
+// whyNothing says why an input that delivers gives no segment, where it is known.
+func whyNothing(inputs []serve.InputStatus) string {
+	for _, in := range inputs {
+		if in.State == stateGood && in.Error != "" {
+			return fmt.Sprintf(": %s: %s", in.URL, in.Error)
+		}
+	}
+	return ""
 }
 
 // firstInput says why the first input is not the one in use.
@@ -110,7 +173,8 @@ func (c *source) status() serve.InputStatus {
 	in := serve.InputStatus{
 		URL: c.url(), State: c.state,
 		Packets: total.Packets, Lost: total.Lost, Errored: total.Errored, Segments: total.Segments, Damaged: total.Damaged,
-		Bytes: int64(c.ioBase.Bytes + c.io.Bytes), Dropped: int64(c.ioBase.Dropped + c.io.Dropped),
+		Bytes: int64(c.ioBase.Bytes + c.io.Bytes), Dropped: int64(c.ioBase.Dropped + c.io.Dropped), Truncated: int64(c.ioBase.Truncated + c.io.Truncated),
+		Unwritten:  c.unwritten.Load(),
 		Reconnects: max(c.opens-1, 0), ClockError: m4f.Duration(c.stats.Disagreement).Seconds(),
 		Since: stamp(c.goodFrom), LastData: stamp(c.heard), LastSeg: stamp(c.lastSeg),
 	}
@@ -175,6 +239,9 @@ func (l *link) peerStatus(now time.Time) serve.PeerStatus {
 	if l.client != nil {
 		p.TrafficIn, p.TrafficOut = l.client.Traffic()
 	}
+	if st.Bytes < l.rateBytes { // the connection has begun anew
+		l.rateAt, l.rateBytes = now, st.Bytes
+	}
 	if d := now.Sub(l.rateAt); d >= time.Second {
 		r := float64(st.Bytes-l.rateBytes) / d.Seconds()
 		if l.rateAt.IsZero() || l.rate == 0 {
@@ -191,36 +258,62 @@ func (l *link) peerStatus(now time.Time) serve.PeerStatus {
 	return p
 }
 
-// holes says whether the archive has gaps or damage within its depth.
-func (s *stream) holes() bool {
-	st := s.archiveStatus(time.Now())
-	return st.Gaps+st.Damaged > 0
+// holes says whether the archive has gaps within its depth.
+func (s *stream) holes() bool { return s.archiveStatus(time.Now()).Gaps > 0 }
+
+// archiveStatus returns the summary of the archive, a second old at most unless
+// the disk is slow.
+func (s *stream) archiveStatus(now time.Time) serve.ArchiveStatus {
+	c := &s.sum
+	c.mu.Lock()
+	if !c.at.IsZero() && now.Sub(c.at) < archiveEvery {
+		defer c.mu.Unlock()
+		return c.status
+	}
+	if c.done == nil {
+		c.done = make(chan struct{})
+		go s.summarise(c.done)
+	}
+	done := c.done
+	c.mu.Unlock()
+	t := time.NewTimer(archiveWait)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() {
+		return serve.ArchiveStatus{Dir: s.cfg.DVR.Dir, Depth: s.cfg.DVR.Depth.Seconds(), Error: "its disk does not answer"}
+	}
+	return c.status
 }
 
-// archiveStatus sums the archive up; the result is kept for some seconds.
-func (s *stream) archiveStatus(now time.Time) serve.ArchiveStatus {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now.Sub(s.cache.at) < archiveEvery {
-		return s.cache.status
-	}
+// summarise makes a summary.
+func (s *stream) summarise(done chan struct{}) {
+	now := time.Now()
 	st := serve.ArchiveStatus{Dir: s.cfg.DVR.Dir, Depth: s.cfg.DVR.Depth.Seconds()}
 	if err := s.sumUp(&st, now); err != nil {
 		st.Error = err.Error()
 	}
-	s.cache = cachedArchive{now, st}
-	return st
+	c := &s.sum
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at, c.status, c.done = now, st, nil
+	close(done)
 }
 
-// sumUp fills in what the archive says; s.mu is held.
+// sumUp fills in what the archive says.
 func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
-	if s.arc == nil {
-		if s.openErr != nil {
-			return s.openErr
+	a := s.archive()
+	if a == nil {
+		if err := s.openError(); err != nil {
+			return err
 		}
-		return fmt.Errorf("it is not open yet")
+		return errors.New("it is not open yet")
 	}
-	info, err := s.arc.Info()
+	info, err := a.Info()
 	if err != nil {
 		return err
 	}
@@ -234,7 +327,7 @@ func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
 		st.Lag = &lag
 	}
 	from := m4f.UTCOf(now.Add(-s.cfg.DVR.Depth))
-	gaps, err := s.arc.Gaps(from, 0)
+	gaps, err := a.Gaps(from, 0)
 	if err != nil {
 		return err
 	}
@@ -242,7 +335,7 @@ func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
 	for _, g := range gaps {
 		st.GapSeconds += m4f.Duration(int64(g.To - g.From)).Seconds()
 	}
-	hours, err := s.arc.Hours(from, 0)
+	hours, err := a.Hours(from, 0)
 	if err != nil {
 		return err
 	}
@@ -252,7 +345,7 @@ func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
 		st.Damaged += h.Damaged
 		st.Partial += h.Partial
 	}
-	recent, err := s.arc.Coverage(m4f.UTCOf(now.Add(-time.Hour)), 0)
+	recent, err := a.Coverage(m4f.UTCOf(now.Add(-time.Hour)), 0)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/thejerf/suture/v4"
@@ -31,16 +33,20 @@ type stream struct {
 	mirrors []*link   // replication where it has a port of its own
 	ctl     *controller
 
-	mu      sync.Mutex
+	notes chan event.Event // events to be kept, so that a slow disk holds up nobody
+	sum   summary          // of the archive
+	made  atomic.Int64     // how often the archive was begun anew
+	began time.Time
+
+	mu      sync.Mutex // never held during input or output
 	arc     *archive.Stream
 	openErr error
 	retired bool
 	disk    error // why nothing can be written
-	cache   cachedArchive
 }
 
 func newStream(n *Node, c *config.Stream) *stream {
-	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name)}
+	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), began: time.Now()}
 	s.sources = make([]*source, len(c.Inputs))
 	s.links = make([]*link, len(c.Inputs))
 	for i, in := range c.Inputs {
@@ -91,6 +97,8 @@ func (s *stream) Serve(ctx context.Context) error {
 	}
 	sup := suture.New(s.cfg.Name, s.node.spec(s.log))
 	sup.Add(&pruner{s})
+	sup.Add(&noter{s})
+	sup.Add(&keeper{s})
 	s.mu.Lock()
 	retired := s.retired
 	s.mu.Unlock()
@@ -107,9 +115,13 @@ func (s *stream) Serve(ctx context.Context) error {
 		for _, l := range s.mirrors {
 			sup.Add(l)
 		}
-		defer s.note(event.Event{Kind: event.Stop, Msg: "the node was stopped"})
 	}
-	return sup.Serve(ctx)
+	err := sup.Serve(ctx)
+	if !retired {
+		s.note(event.Event{Kind: event.Stop, Msg: "the node was stopped"})
+	}
+	s.keepNotes()
+	return err
 }
 
 func (s *stream) open() error {
@@ -147,14 +159,83 @@ func (s *stream) openError() error {
 	return s.openErr
 }
 
-// note adds an event to the archive; where that is not possible the log has it.
+// note has an event kept in the archive. Where there are more than the archive
+// takes, the log alone has them.
 func (s *stream) note(e event.Event) {
 	e.Time, e.Stream = time.Now(), s.cfg.Name
-	if a := s.archive(); a != nil {
-		if err := a.Note(e); err != nil {
-			s.log.Debug("event could not be kept", "kind", e.Kind, "msg", e.Msg, "err", err)
+	select {
+	case s.notes <- e:
+	default:
+		s.log.Debug("event is not kept: too many wait", "kind", e.Kind, "msg", e.Msg)
+	}
+}
+
+// keepNotes writes the events that wait.
+func (s *stream) keepNotes() {
+	for {
+		select {
+		case e := <-s.notes:
+			s.keepNote(e)
+		default:
+			return
 		}
 	}
+}
+
+func (s *stream) keepNote(e event.Event) {
+	a := s.archive()
+	if a == nil {
+		return
+	}
+	if err := a.Note(e); err != nil {
+		s.log.Debug("event could not be kept", "kind", e.Kind, "msg", e.Msg, "err", err)
+	}
+}
+
+// noter writes events.
+type noter struct{ s *stream }
+
+func (n *noter) String() string { return "events of " + n.s.cfg.Name }
+
+// Serve implements suture.Service.
+func (n *noter) Serve(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e := <-n.s.notes:
+			n.s.keepNote(e)
+		}
+	}
+}
+
+// keeper makes an archive anew whose directory is gone: another disk may have
+// been mounted.
+type keeper struct{ s *stream }
+
+func (k *keeper) String() string { return "archive of " + k.s.cfg.Name }
+
+// Serve implements suture.Service.
+func (k *keeper) Serve(ctx context.Context) error {
+	told := ""
+	for pause(ctx, retryOpen) {
+		if _, err := k.s.archive().Horizon(); !errors.Is(err, fs.ErrNotExist) {
+			told = ""
+			continue
+		}
+		if err := k.s.open(); err != nil {
+			if told != err.Error() {
+				told = err.Error()
+				k.s.log.Error("the archive is gone and cannot be made anew; trying again", "dir", k.s.cfg.DVR.Dir, "err", err)
+			}
+			continue
+		}
+		k.s.made.Add(1)
+		k.s.restartLinks()
+		k.s.log.Warn("the archive was gone and is begun anew", "dir", k.s.cfg.DVR.Dir)
+		k.s.note(event.Event{Kind: event.Disk, Msg: "the archive was gone and was begun anew"})
+	}
+	return ctx.Err()
 }
 
 // wrote takes the outcome of writing to the archive, and tells when it changes.
@@ -217,21 +298,26 @@ const pruneEvery = time.Minute
 func (p *pruner) Serve(ctx context.Context) error {
 	held := ""
 	for {
-		res, err := p.s.archive().Prune(time.Now(), archive.PruneOptions{Depth: p.s.cfg.DVR.Depth})
+		a := p.s.archive()
+		res, err := a.Prune(time.Now(), archive.PruneOptions{Depth: p.s.cfg.DVR.Depth})
 		var wait *archive.PruneHeldError
 		switch {
 		case errors.As(err, &wait):
-			if held != err.Error() {
-				held = err.Error()
-				p.s.log.Error("pruning is held", "err", err)
-				p.s.note(event.Event{Kind: event.Prune, Msg: err.Error()})
+			if held == err.Error() {
+				err = nil // told and noted
+				break
 			}
+			held = err.Error()
+			p.s.log.Error("pruning is held", "err", err)
+		case errors.Is(err, fs.ErrNotExist): // see keeper
 		case err != nil:
 			p.s.log.Error("pruning failed", "err", err)
 		case len(res.Hours) > 0:
 			held = ""
 			p.s.log.Info("pruned", "hours", len(res.Hours), "bytes", res.Bytes, "horizon", res.Horizon.Time())
-			p.s.note(event.Event{Kind: event.Prune, Msg: fmt.Sprintf("%d hours were pruned", len(res.Hours))})
+		}
+		if err := a.NotePrune(res, err); err != nil {
+			p.s.log.Debug("event could not be kept", "kind", event.Prune, "err", err)
 		}
 		if !pause(ctx, pruneEvery) {
 			return ctx.Err()

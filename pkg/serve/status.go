@@ -51,6 +51,8 @@ type InputStatus struct {
 	Bytes      int64      `json:"bytes"`               // received
 	Lost       int64      `json:"lost"`                // transport packets known to be missing
 	Dropped    int64      `json:"dropped"`             // datagrams the kernel dropped
+	Truncated  int64      `json:"truncated"`           // datagrams longer than the longest readable
+	Unwritten  int64      `json:"unwritten"`           // segments dropped because the disk was too slow
 	Errored    int64      `json:"errored"`             // transport packets with an error
 	Segments   int64      `json:"segments"`            // completed
 	Damaged    int64      `json:"damaged"`             // of them
