@@ -109,7 +109,7 @@ the source was lost, a node is not healthy), 2 trouble.`,
 	root.SetErr(io.Err)
 	root.SetVersionTemplate("twindvr {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, flagProblem(err)} })
 	log.AddFlags(root.PersistentFlags())
 	for _, construct := range commands {
 		root.AddCommand(construct(io))

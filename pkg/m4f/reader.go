@@ -46,7 +46,7 @@ func (r *Reader) Next() (*Segment, error) {
 	for {
 		typ, size, err := r.peek()
 		if err == io.EOF && fresh {
-			err = io.ErrUnexpectedEOF
+			err = errCut
 		}
 		if err == io.EOF {
 			return nil, err
@@ -87,6 +87,15 @@ func (r *Reader) fail(err error) error {
 	return &FormatError{Offset: r.off, Err: err}
 }
 
+// errCut is the end of the source inside a segment. It is io.ErrUnexpectedEOF in
+// words for an operator.
+var errCut error = cutError{}
+
+type cutError struct{}
+
+func (cutError) Error() string { return "the stream is cut inside a segment" }
+func (cutError) Unwrap() error { return io.ErrUnexpectedEOF }
+
 // sourceError is an error of the underlying reader other than its end.
 type sourceError struct{ err error }
 
@@ -99,7 +108,7 @@ func ended(err error) error {
 	case nil:
 		return nil
 	case io.EOF, io.ErrUnexpectedEOF:
-		return fmt.Errorf("the stream is cut inside a segment: %w", io.ErrUnexpectedEOF)
+		return errCut
 	}
 	return &sourceError{err}
 }

@@ -57,6 +57,7 @@ type Client struct {
 	bounded *retryablehttp.Client
 	endless *http.Client
 	close   func()
+	keyless bool // it was given no key
 	traffic traffic
 }
 
@@ -66,7 +67,7 @@ func NewClient(o ClientOptions) *Client {
 		o.Silence = DefaultSilence
 	}
 	u := url.URL{Scheme: "http", Host: o.Peer.Addr(), Path: "/" + o.Peer.Stream + infix}
-	c := &Client{peer: o.Peer}
+	c := &Client{peer: o.Peer, keyless: len(o.Keys) == 0}
 	var tlsConfig *tls.Config
 	if o.Peer.TLS() {
 		u.Scheme = "https"
@@ -123,6 +124,8 @@ func (e *PeerError) Error() string {
 	var cert *tls.CertificateVerificationError
 	text := ""
 	switch {
+	case errors.Is(e.Err, errNoKey):
+		text = errNoKey.Error()
 	case errors.As(e.Err, &p) && p.Status == http.StatusUnauthorized:
 		text = "it refuses the cluster key; check --cluster-key-file on both sides"
 	case errors.As(e.Err, &cert):
@@ -135,6 +138,9 @@ func (e *PeerError) Error() string {
 
 // Unwrap returns the cause.
 func (e *PeerError) Unwrap() error { return e.Err }
+
+// errNoKey is what a refusal is where no key was given.
+var errNoKey = errors.New("it wants a cluster key and none was given; name its file with --cluster-key-file, or set cluster_key in a configuration")
 
 // BadAnswerError is an answer of a peer that breaks the protocol: a wrong hash,
 // a wrong length, no JSON.
@@ -205,7 +211,11 @@ func (c *Client) get(ctx context.Context, endless bool, path string, query url.V
 	}
 	if res.StatusCode != http.StatusOK {
 		defer res.Body.Close()
-		return nil, readProblem(res)
+		err := readProblem(res)
+		if res.StatusCode == http.StatusUnauthorized && c.keyless {
+			err = errors.Join(errNoKey, err)
+		}
+		return nil, err
 	}
 	return res, nil
 }

@@ -103,7 +103,7 @@ func (c *Client) Live(ctx context.Context, after m4f.Identity, fn func(*m4f.Segm
 	if err := c.stream(ctx, true, "live", q, fn); err != nil {
 		return err
 	}
-	return &PeerError{c.peer, fmt.Errorf("it ended the live stream: %w", io.ErrUnexpectedEOF)}
+	return &PeerError{c.peer, endedError("it ended the live stream")}
 }
 
 func (c *Client) stream(ctx context.Context, endless bool, path string, q url.Values, fn func(*m4f.Segment) error) error {
@@ -130,6 +130,14 @@ func (c *Client) stream(ctx context.Context, endless bool, path string, q url.Va
 		}
 	}
 }
+
+// endedError is the end of what has none, an io.ErrUnexpectedEOF in words.
+type endedError string
+
+func (e endedError) Error() string { return string(e) }
+
+// Unwrap returns io.ErrUnexpectedEOF.
+func (e endedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
 // ChangeEvent is one line of a peer's changes: a record, or the stream's
 // state.
@@ -183,7 +191,7 @@ func (c *Client) Changes(ctx context.Context, cursor archive.Cursor, fn func(*Ch
 		return nil
 	})
 	if err == nil {
-		err = fmt.Errorf("it ended the list of changes: %w", io.ErrUnexpectedEOF)
+		err = endedError("it ended the list of changes")
 	}
 	return c.wrap(ctx, err)
 }
