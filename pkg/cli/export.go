@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	stdio "io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -177,14 +178,14 @@ func writeOutput(name string, stdout stdio.Writer, fn func(stdio.Writer) error) 
 		}
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
-			return err
+			return outputError(name, name, err)
 		}
-		return errors.Join(fn(f), f.Close())
+		return outputError(name, name, errors.Join(fn(f), f.Close()))
 	}
 	temp := filepath.Join(filepath.Dir(name), ".tmp-"+filepath.Base(name)+"-"+rand.Text()[:8])
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return err
+		return outputError(name, temp, err)
 	}
 	err = fn(f)
 	if err == nil {
@@ -197,9 +198,23 @@ func writeOutput(name string, stdout stdio.Writer, fn func(stdio.Writer) error) 
 		err = os.Rename(temp, name)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(temp))
+		return errors.Join(outputError(name, temp, err), os.Remove(temp))
 	}
 	return nil
+}
+
+// outputError names the file that was asked for where an error is about the one
+// that is written in its place.
+func outputError(name, temp string, err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path) && path.Path == temp:
+		return fmt.Errorf("--output %s: %w", name, path.Err)
+	case errors.As(err, &link) && link.Old == temp:
+		return fmt.Errorf("--output %s: %w", name, link.Err)
+	}
+	return err
 }
 
 type exportGap struct {

@@ -109,14 +109,16 @@ func (o *ingestOptions) run(ctx context.Context, io IO) error {
 		defer stop.Stop()
 	}
 	var err error
+	r := &sourceRun{o: o, io: io, out: out}
 	if config.IsPeerURL(o.url) {
 		err = o.runPeer(ctx, out)
 	} else {
-		err = o.runSource(ctx, io, out)
+		err = r.run(ctx)
 	}
 	if e := out.close(); e != nil {
 		return fmt.Errorf("writing M4F: %w", e)
 	}
+	r.logEnd()
 	if errors.Is(err, context.Canceled) || errors.Is(err, errDuration) {
 		return nil // as the user wanted
 	}
@@ -126,9 +128,9 @@ func (o *ingestOptions) run(ctx context.Context, io IO) error {
 // errDuration ends the context once --duration is over.
 var errDuration = errors.New("the duration is over")
 
-// runSource ingests a source of transport stream, again and again with --retry.
-func (o *ingestOptions) runSource(ctx context.Context, io IO, out *output) error {
-	r := &sourceRun{o: o, io: io, out: out}
+// run ingests a source of transport stream, again and again with --retry.
+func (r *sourceRun) run(ctx context.Context) error {
+	o := r.o
 	src, err := r.open(ctx)
 	if err != nil {
 		return err
@@ -145,6 +147,7 @@ func (o *ingestOptions) runSource(ctx context.Context, io IO, out *output) error
 		case !o.retry:
 			return statusf("the source is lost: %v from %s", err, o.url)
 		}
+		r.logEnd()
 		slog.Warn("source lost, waiting for it", "source", o.url, "reason", err)
 		if errors.As(err, &silent) {
 			r.waiting = true
@@ -168,6 +171,7 @@ type sourceRun struct {
 	written int
 	cause   error // why nothing could be written
 	silent  bool  // not a byte has come from a live source
+	end     []any // what is to be logged of the run that has ended; nil: nothing
 }
 
 func (r *sourceRun) open(ctx context.Context) (ingest.Source, error) {
@@ -261,12 +265,21 @@ func (r *sourceRun) hint() func(int64, m4f.UTC, bool) (m4f.UTC, bool) {
 	}
 }
 
-// sum logs what a run has done.
+// sum notes what a run has done.
 func (r *sourceRun) sum(seg *segment.Segmenter, src ingest.Source) {
 	st, in := seg.Stats(), src.Stats()
-	slog.Info("source ended", "source", r.o.url, "segments", st.Segments, "damaged", st.Damaged, "partial", st.Partial,
+	r.end = []any{"source", r.o.url, "segments", st.Segments, "damaged", st.Damaged, "partial", st.Partial,
 		"packets", st.Packets, "lost", st.Lost, "errored", st.Errored, "scrambled", st.Scrambled,
-		"garbage", st.Garbage, "dropped", in.Dropped)
+		"garbage", st.Garbage, "dropped", in.Dropped}
+}
+
+// logEnd says what the run that has ended has done, once: where nobody takes
+// what it wrote, nothing is said of it.
+func (r *sourceRun) logEnd() {
+	if r.end != nil {
+		slog.Info("source ended", r.end...)
+	}
+	r.end = nil
 }
 
 // result is the command's, when the source has ended or the user has.
