@@ -40,7 +40,7 @@ type ingestOptions struct {
 // AddFlags adds the flags of ingest.
 func (o *ingestOptions) AddFlags(fs *pflag.FlagSet, io IO) {
 	fs.Uint16Var(&o.program, "program", 0, "record the program with this `NUMBER`; 0 is the lowest of the stream")
-	addDuration(fs, &o.target, "segment-duration", "4s", "target `DURATION` of a segment; the same on every node")
+	addDuration(fs, &o.target, "segment-duration", "4s", "target `DURATION` of a segment, 200ms to 1m; the same on every node")
 	addDuration(fs, &o.duration, "duration", "", "stop after this `DURATION`: of time for a live source, of media, in whole segments, for a file")
 	fs.StringVar(&o.netif, "interface", "", "hear multicast on the network interface with this `NAME` or address")
 	addTime(fs, &o.start, io.Clock, "start", "date the first segment of a file with this `TIME`, instead of now")
@@ -85,8 +85,9 @@ func (o *ingestOptions) live() bool {
 
 func (o *ingestOptions) check() error {
 	switch {
-	case o.target < 100*time.Millisecond || o.target > time.Hour:
-		return fmt.Errorf("--segment-duration %v: it is from 100ms to 1h", o.target)
+	case o.target < config.MinSegmentDuration || o.target > config.MaxSegmentDuration:
+		return fmt.Errorf("--segment-duration %s: it is from %s to %s", config.FormatDuration(o.target),
+			config.FormatDuration(config.MinSegmentDuration), config.FormatDuration(config.MaxSegmentDuration))
 	case o.start.IsSet && (o.live() || o.realtime):
 		return errors.New("--start dates a file that is read as fast as it can be; live and --realtime input is dated by the clock")
 	case o.realtime && o.live():

@@ -33,6 +33,12 @@ const (
 	DefaultSegmentDuration = 4 * time.Second
 )
 
+// The bounds of a segment's target duration.
+const (
+	MinSegmentDuration = 200 * time.Millisecond
+	MaxSegmentDuration = time.Minute
+)
+
 // maxFile bounds a configuration file in bytes.
 const maxFile = 1 << 20
 

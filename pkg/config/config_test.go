@@ -129,6 +129,29 @@ func inStream(s string) string {
 	return "stream a {\n" + s + "\nurl udp://1.2.3.4:5; url m4f://h/a; dvr /s 1d replicate; }"
 }
 
+// A peer on this machine is another node where its port or its stream is, and
+// numbers without a unit are the seconds that other servers' files have.
+func TestNoMistakes(t *testing.T) {
+	for _, src := range []string{
+		"http 90; stream a { url m4f://127.0.0.1:91/a; dvr /s 3d; }",
+		"http 90; stream a { url m4f://127.0.0.1:90/b; dvr /s 3d; }",
+		"http 10.0.0.1:90; stream a { url m4f://127.0.0.1:90/a; url m4f://10.0.0.2:90/a; dvr /s 3d; }",
+		"http a.example:90; stream a { url m4f://b.example:90/a; dvr /s 3d; }",
+		"http 0; stream a { url m4f://127.0.0.1/a; dvr /s 3d; }",
+	} {
+		if _, err := Parse("x.conf", []byte(src)); err != nil {
+			t.Errorf("%s: %v", src, err)
+		}
+	}
+	c, err := Parse("x.conf", []byte("stream a { url udp://h:1 source_timeout=2.5; source_timeout 20; return_after 0; max_retry_timeout 7; dvr /s 3d; }"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in := c.Streams[0].Inputs[0]; in.SourceTimeout != 2500*time.Millisecond || in.ReturnAfter != 0 || in.MaxRetryTimeout != 7*time.Second {
+		t.Errorf("%+v", in)
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	for _, v := range []struct{ src, want string }{
 		{"", "1:1: the file has no stream; expected stream NAME { … }"},
@@ -173,7 +196,18 @@ func TestMistakes(t *testing.T) {
 		{inStream("url m4f://::1/b;"), "2:5: m4f://::1/b: "},
 		{inStream("url m4f://h;"), "2:5: m4f://h names no stream; write a peer as m4f://HOST[:PORT]/STREAM"},
 		{inStream("url file:;"), "2:5: file: names no file"},
-		{inStream("url udp://h:1 source_timeout=10;"), "2:15: source_timeout: 10 has no unit; write 10s, 10m, 10h or 10d"},
+		{inStream("url udp://h:1 source_timeout=0;"), "2:15: source_timeout: 0s is too short; the shortest is 100ms"},
+		{inStream("url udp://h:1 source_timeout=1e3;"), "2:15: source_timeout: 1e3 has an unknown unit"},
+		{inStream("segment_duration 4;"), "2:18: 4 has no unit; write 4s, 4m, 4h or 4d"},
+		{"stream a { url m4f://h/a; dvr /s 3; }", "1:34: 3 has no unit; write 3s, 3m, 3h or 3d"},
+		{"stream a { url udp://h:1; dvr /s 3d replication_port=9; }", "1:37: replication_port is the peers', but no peer is among the inputs of stream a; expected url m4f://HOST/a;"},
+		{"stream a { url udp://h:1; dvr /s 3d replicate replication_port=9; }", "1:27: stream a replicates, but no peer"},
+		{"stream a {\n url m4f://localhost/a; dvr /s 3d; }", "2:6: m4f://localhost/a is this stream of this node itself; expected the address of its peer"},
+		{"stream a { url m4f://127.0.0.1:90/a; dvr /s 3d; }\nhttp 90;", "1:16: m4f://127.0.0.1:90/a is this stream"},
+		{"http 0.0.0.0:90; stream a { url m4fs://[::1]:90/a; dvr /s 3d; }", "1:33: m4fs://[::1]:90/a is this stream"},
+		{"http 10.0.0.1:90; stream a { url m4f://10.0.0.1:90/a; dvr /s 3d; }", "1:34: m4f://10.0.0.1:90/a is this stream"},
+		{"http a.example:90; stream a { url m4f://A.example:90/a; dvr /s 3d; }", "1:35: m4f://A.example:90/a is this stream"},
+		{"http 90; stream a { url m4f://127.0.0.1:91/a; dvr /s 3d replicate replication_port=90; }", "1:47: replication_port=90 makes this stream"},
 		{inStream("url udp://h:1 sourcetimeout=10s;"), `2:15: unknown word "sourcetimeout" in the options of an input (did you mean source_timeout?)`},
 		{inStream("url udp://h:1 hot;"), `2:15: unexpected "hot" after the URL; expected ";" or OPTION=VALUE, OPTION one of source_timeout`},
 		{inStream("url udp://h:1 standby;"), `2:15: expected standby=… or ";" before it`},

@@ -95,7 +95,7 @@ func drawConfig(t *rapid.T) *Config {
 	c.ClusterKeys = rapid.SliceOfN(rapid.StringMatching(`[a-z"'\\ #;{}ü“]{1,8}`), 0, 2).Draw(t, "keys")
 	for i := range rapid.IntRange(1, 4).Draw(t, "streams") {
 		s := &Stream{Name: fmt.Sprintf("%s%d/x", rapid.StringMatching(`[a-zü ][a-zü .]{0,5}`).Draw(t, "name"), i)}
-		s.SegmentDuration = millis("segment", minSegment, maxSegment)
+		s.SegmentDuration = millis("segment", MinSegmentDuration, MaxSegmentDuration)
 		peer := false
 		for j := range rapid.IntRange(1, 3).Draw(t, "inputs") {
 			in := &Input{

@@ -42,7 +42,7 @@ func init() {
 		{name: "input", args: "URL [OPTION=VALUE …]", least: 1, most: -1, set: setInput},
 		{name: "dvr", args: "PATH DEPTH [replicate[=RATE]] [replication_port=PORT] [mounted]", least: 2, most: -1, once: true, set: setDVR},
 		{name: "segment_duration", args: "DURATION", least: 1, most: 1, once: true, set: func(r *reader, b *streamBlock, st *statement) {
-			b.SegmentDuration = r.duration(st.Words[1], "", minSegment, maxSegment)
+			b.SegmentDuration = r.duration(st.Words[1], "", MinSegmentDuration, MaxSegmentDuration)
 		}},
 		{name: "source_timeout", args: "DURATION", least: 1, most: 1, once: true, set: setStreamOption},
 		{name: "return_after", args: "DURATION", least: 1, most: 1, once: true, set: setStreamOption},
@@ -57,8 +57,6 @@ func init() {
 
 // The bounds of what a file may ask for.
 const (
-	minSegment = 200 * time.Millisecond
-	maxSegment = time.Minute
 	minTimeout = 100 * time.Millisecond
 	maxTimeout = 24 * time.Hour
 	minDepth   = time.Minute
@@ -113,6 +111,7 @@ func setClusterKeyFile(r *reader, c *Config, st *statement) {
 type streamBlock struct {
 	*Stream
 	defaults options // of the block, for inputs without their own
+	port     Pos     // of replication_port
 }
 
 func setStream(r *reader, c *Config, st *statement) {
@@ -164,8 +163,12 @@ func finishStream(r *reader, b *streamBlock, owner string) {
 		b.defaults.fill(in, i > 0 && peerBefore)
 		peerBefore = peerBefore || in.Peer != nil
 	}
-	if s.DVR.Replicate && !peerBefore {
+	switch {
+	case peerBefore:
+	case s.DVR.Replicate:
 		r.errorf(s.DVR.Pos, "%s replicates, but no peer is among its inputs; expected url m4f://HOST/%s;", owner, clip(s.Name))
+	case s.DVR.ReplicationPort != 0:
+		r.errorf(b.port, "replication_port is the peers', but no peer is among the inputs of %s; expected url m4f://HOST/%s;", owner, clip(s.Name))
 	}
 }
 
@@ -335,6 +338,7 @@ func (d *DVR) option(r *reader, b *streamBlock, w *word, name, value string, has
 			d.ReplicateRate, err = ParseRate(value)
 		}
 	case name == "replication_port" && hasValue:
+		b.port = pos(w.Pos)
 		d.ReplicationPort, err = ParsePort(value)
 	case name == "replication_port":
 		err = fmt.Errorf("expected replication_port=PORT")
@@ -387,11 +391,11 @@ func (o *options) set(r *reader, w *word, name, value, owner string) {
 	at.text = value
 	switch name {
 	case "source_timeout":
-		o.SourceTimeout = r.duration(&at, name, minTimeout, maxTimeout)
+		o.SourceTimeout = r.timeout(&at, name, minTimeout)
 	case "return_after":
-		o.ReturnAfter = r.duration(&at, name, 0, maxTimeout)
+		o.ReturnAfter = r.timeout(&at, name, 0)
 	case "max_retry_timeout":
-		o.MaxRetryTimeout = r.duration(&at, name, minTimeout, maxTimeout)
+		o.MaxRetryTimeout = r.timeout(&at, name, minTimeout)
 	case "standby":
 		switch value {
 		case "hot":
@@ -455,6 +459,16 @@ func (o *options) fill(in *Input, behindPeer bool) {
 	}
 }
 
+// timeout reads a word as the duration of an option, which may be a number of
+// seconds too, as other servers have it.
+func (r *reader) timeout(w *word, name string, least time.Duration) time.Duration {
+	at := *w
+	if number, rest := cutNumber(w.text); number != "" && rest == "" {
+		at.text += "s"
+	}
+	return r.duration(&at, name, least, maxTimeout)
+}
+
 // duration reads a word as a duration within bounds; name is the option that
 // it belongs to where the word holds both.
 func (r *reader) duration(w *word, name string, least, most time.Duration) time.Duration {
@@ -474,10 +488,25 @@ func (r *reader) duration(w *word, name string, least, most time.Duration) time.
 }
 
 // checkFile refuses what no single statement shows: streams that share a
-// directory.
+// directory, or are to be fetched from this node itself.
 func checkFile(r *reader, c *Config) {
 	if len(c.Streams) == 0 {
 		r.errorf(Pos{1, 1}, "the file has no stream; expected stream NAME { … }")
+	}
+	for _, s := range c.Streams {
+		for _, in := range s.Inputs {
+			if in.Peer == nil || in.Peer.Stream != s.Name {
+				continue
+			}
+			archive := *in.Peer
+			archive.Port = s.DVR.ReplicationPort
+			switch {
+			case c.itself(in.Peer):
+				r.errorf(in.Pos, "%s is this stream of this node itself; expected the address of its peer", clip(in.URL))
+			case c.itself(&archive):
+				r.errorf(s.DVR.Pos, "replication_port=%d makes this stream of this node itself of %s; expected the port of its peer", archive.Port, clip(in.URL))
+			}
+		}
 	}
 	at := make(map[string]*Stream, len(c.Streams))
 	for _, s := range c.Streams {
@@ -496,4 +525,27 @@ func checkFile(r *reader, c *Config) {
 			}
 		}
 	}
+}
+
+// itself says whether a peer's address is plainly the one that the node listens
+// on.
+func (c *Config) itself(p *Peer) bool {
+	listen, port, err := net.SplitHostPort(c.HTTP)
+	if err != nil || p.Port == 0 || port != strconv.Itoa(p.Port) {
+		return false
+	}
+	host := address(p.Host)
+	if on := address(listen); listen != "" && !on.IsUnspecified() {
+		return on.IsValid() && on == host || strings.EqualFold(listen, p.Host)
+	}
+	return host.IsLoopback() || host.IsUnspecified()
+}
+
+// address reads an IP address, or localhost; the zero one is another name.
+func address(host string) netip.Addr {
+	if strings.EqualFold(host, "localhost") {
+		host = "127.0.0.1"
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap()
 }
