@@ -40,6 +40,43 @@ func newStatusCmd(io IO) *cobra.Command {
 far the archive lies behind the clock, gaps and damage within its depth, what
 replication has still to do and until when, and when the disk is full.
 
+  STREAM   its name
+  MODE     normal; recovery: gaps or damage are being filled from a peer;
+           emergency: the first input does not work, a later one does;
+           offline: no input works; retired: no longer configured;
+           ,unreplicated follows where no peer can be reached
+  INPUT    the input in use
+  BEHIND   from the end of the newest segment to now
+  COVERS   time from the oldest segment to the newest, gaps included
+  GAPS     gaps within the configured depth, and seconds missing
+  DAMAGED  segments recorded with loss, of all within the depth
+  BACKLOG  bytes to be fetched and time left, or segments that a peer has
+           listed and that are late
+  DISK     when the volume is full, or what is free on it
+
+What is wrong with a stream follows the table, one line each.
+
+With --json a stream is an object with these fields. Times are RFC 3339,
+durations seconds, sizes bytes; what is not known is left out.
+
+  name, mode, healthy, unreplicated, retired
+  problems        sentences
+  inputs          a list, each with
+    url, active, standby, error, since, last_data, last_segment_completed
+    state         good, waiting, closed, silent or failed
+    packets, bytes, lost, dropped, truncated, unwritten, errored
+    segments, damaged, reconnects, clock_error_seconds
+  peers           a list, each with
+    url, reachable, replicates, error, heard, mode
+    pending       segments listed and not yet looked at, lag_seconds for how long
+    reconciling, backlog_bytes, eta_seconds
+    segments, copied, bytes, unfilled, traffic_in_bytes, traffic_out_bytes
+  archive
+    dir, error, oldest, newest, horizon, lag_seconds
+    depth_seconds as configured, gaps, gap_seconds
+    segments, damaged, partial, bytes, bytes_per_second
+    disk_free_bytes, days_until_full
+
 URL is that of a node on this machine; http://127.0.0.1:%d unless given. The API
 answers the node's own machine only.
 
@@ -161,10 +198,10 @@ func onlyStream(st *serve.NodeStatus, name string) error {
 // printStatus writes a table, and under it the problems, one a line.
 func printStatus(w io.Writer, st *serve.NodeStatus) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "STREAM\tMODE\tINPUT\tBEHIND\tDEPTH\tGAPS\tDAMAGED\tBACKLOG\tDISK")
+	fmt.Fprintln(tw, "STREAM\tMODE\tINPUT\tBEHIND\tCOVERS\tGAPS\tDAMAGED\tBACKLOG\tDISK")
 	for i := range st.Streams {
 		s := &st.Streams[i]
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, modeOf(s), inputOf(s), behind(s), depthOf(s), gapsOf(s), damageOf(s), backlogOf(s), diskOf(s))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, modeOf(s), inputOf(s), behind(s), coversOf(s), gapsOf(s), damageOf(s), backlogOf(s), diskOf(s))
 	}
 	if err := tw.Flush(); err != nil {
 		return err
@@ -205,7 +242,7 @@ func behind(s *serve.StreamStatus) string {
 	return (time.Duration(*s.Archive.Lag * float64(time.Second))).Truncate(100 * time.Millisecond).String()
 }
 
-func depthOf(s *serve.StreamStatus) string {
+func coversOf(s *serve.StreamStatus) string {
 	if s.Archive.Oldest == nil || s.Archive.Newest == nil {
 		return "-"
 	}
