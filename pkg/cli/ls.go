@@ -21,6 +21,7 @@ import (
 
 // lsOptions are the flags of ls.
 type lsOptions struct {
+	path     string
 	span     spanFlags
 	peer     peerOptions
 	segments bool
@@ -51,6 +52,8 @@ end, length, segments, bytes and how many segments are damaged or partial, and a
 line for each gap with its cause as far as the archive knows it. Whether there is
 a gap is judged in the source's own media time.
 
+Where nothing is recorded it prints nothing but a line on standard error.
+
 With --segments it prints the segments that a reader of the archive sees, in
 playing order: identity, start, duration, bytes, flags.
 
@@ -67,7 +70,8 @@ Exit status: 0, 1 there are gaps or damaged segments, 2 trouble.`,
   twindvr ls --segments --json m4f://b:8081/example`,
 		Args: wantArgs("PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(cmd.Context(), io, args[0])
+			o.path = args[0]
+			return o.run(cmd.Context(), io)
 		},
 	}
 	o.AddFlags(cmd.Flags(), io)
@@ -77,11 +81,11 @@ Exit status: 0, 1 there are gaps or damaged segments, 2 trouble.`,
 // errNotWhole is the answer no of ls.
 var errNotWhole error = &StatusError{}
 
-func (o *lsOptions) run(ctx context.Context, io IO, path string) error {
+func (o *lsOptions) run(ctx context.Context, io IO) error {
 	if err := o.span.check(); err != nil {
 		return err
 	}
-	loc, err := parseLocation(path)
+	loc, err := parseLocation(o.path)
 	if err != nil {
 		return err
 	}
@@ -102,7 +106,7 @@ func (o *lsOptions) run(ctx context.Context, io IO, path string) error {
 		}
 		return o.root(io, found)
 	}
-	side, done, err := o.peer.side(path)
+	side, done, err := o.peer.side(o.path)
 	if err != nil {
 		return err
 	}
@@ -305,14 +309,25 @@ func segmentLineOf(e *archive.Element) segmentLine {
 type lsPrinter struct {
 	json *jsonLines
 	text *tabwriter.Writer
+	none func() // says that there was nothing to print
+	any  bool   // something was
 	bad  bool
 }
 
 func (o *lsOptions) printer(io IO) *lsPrinter {
+	p := &lsPrinter{none: func() {
+		where := ""
+		if o.span.From.IsSet || o.span.To.IsSet {
+			where = " in that span"
+		}
+		fmt.Fprintf(io.Err, "%s: nothing is recorded%s\n", o.path, where)
+	}}
 	if o.json {
-		return &lsPrinter{json: newJSONLines(io.Out)}
+		p.json = newJSONLines(io.Out)
+	} else {
+		p.text = tabwriter.NewWriter(io.Out, 0, 1, 2, ' ', 0)
 	}
-	return &lsPrinter{text: tabwriter.NewWriter(io.Out, 0, 1, 2, ' ', 0)}
+	return p
 }
 
 // end flushes and gives the command's answer, unless there was an error.
@@ -330,12 +345,14 @@ func (p *lsPrinter) end(err error) error {
 		return ferr
 	case p.bad:
 		return errNotWhole
+	case !p.any:
+		p.none()
 	}
 	return nil
 }
 
 func (p *lsPrinter) stream(l *streamLine) error {
-	p.bad = p.bad || l.Gaps > 0 || l.Damaged > 0
+	p.any, p.bad = true, p.bad || l.Gaps > 0 || l.Damaged > 0
 	if p.json != nil {
 		return p.json.Write(l)
 	}
@@ -349,7 +366,7 @@ func (p *lsPrinter) stream(l *streamLine) error {
 }
 
 func (p *lsPrinter) interval(iv *archive.Interval) error {
-	p.bad = p.bad || iv.Damaged > 0
+	p.any, p.bad = true, p.bad || iv.Damaged > 0
 	l := spanLine{"span", stamp(iv.From), stamp(iv.To), seconds(int64(iv.To - iv.From)),
 		iv.Segments, iv.Bytes, iv.Damaged, iv.Partial, iv.Timelines}
 	if p.json != nil {
@@ -370,7 +387,7 @@ func (p *lsPrinter) interval(iv *archive.Interval) error {
 }
 
 func (p *lsPrinter) gap(g *archive.Gap) error {
-	p.bad = true
+	p.any, p.bad = true, true
 	l := gapLine{"gap", stamp(g.From), stamp(g.To), seconds(int64(g.To - g.From)), g.Cause}
 	if p.json != nil {
 		return p.json.Write(l)
@@ -380,7 +397,7 @@ func (p *lsPrinter) gap(g *archive.Gap) error {
 }
 
 func (p *lsPrinter) segment(e *archive.Element) error {
-	p.bad = p.bad || e.Damaged()
+	p.any, p.bad = true, p.bad || e.Damaged()
 	l := segmentLineOf(e)
 	if p.json != nil {
 		return p.json.Write(l)
