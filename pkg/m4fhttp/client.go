@@ -111,7 +111,7 @@ func (c *Client) Traffic() (in, out int64) { return c.traffic.in.Load(), c.traff
 // Close gives up idle connections.
 func (c *Client) Close() { c.close() }
 
-// PeerError is what went wrong with a peer. Err is a *Problem where the peer
+// PeerError is what went wrong with a peer. Err is or wraps a *Problem where the peer
 // answered with one, a *BadAnswerError where its answer makes no sense, and
 // ErrSilent or ErrSlow where it does not come.
 type PeerError struct {
