@@ -126,6 +126,8 @@ type trackState struct {
 	last     *frame
 	max      int64 // highest PTS
 	hasMax   bool
+	lead     int64 // number of the leading frame before last
+	alone    int64 // ticks that the track has gone on since
 	expected int64 // audio: PTS that follows from the frames before
 	expects  bool
 }
@@ -370,7 +372,7 @@ func (s *Segmenter) date(f *frame) bool {
 		return f.Dated
 	}
 	if !s.leadDated {
-		return f.Dated
+		return false // it may be one that is dated too far off
 	}
 	if d := m4f.Diff33(f.PTS, s.leadDTS); !f.Dated || d > latest || d < -latest {
 		f.PTS, f.DTS, f.Dated = s.leadDTS, s.leadDTS, true
@@ -383,11 +385,7 @@ func (s *Segmenter) date(f *frame) bool {
 func (s *Segmenter) add(f *frame) {
 	t := s.track(f.Track.PID)
 	f.received = s.received
-	if t.last == nil {
-		f.orphan = true
-	} else if d := m4f.Diff33(f.DTS, t.last.DTS); f.kind != mpegts.Data && (d < 0 || d > jumpAhead) {
-		f.jump = true
-	}
+	t.advance(f, s.leadSeq)
 	s.endLosses(f)
 	s.checkStep(t, f)
 	if !t.seen {
@@ -405,7 +403,7 @@ func (s *Segmenter) add(f *frame) {
 	s.frames++
 	if f.Track.PID == s.lead.PID {
 		s.follow(f)
-	} else if s.stopped(f) {
+	} else if s.stopped(t) {
 		s.finish()
 	}
 	for len(s.next) > 0 && (s.isComplete() || len(s.next) > maxOpen || s.bufBytes > maxHeld) {
@@ -429,16 +427,35 @@ func (t *trackState) raise(pts int64) {
 	}
 }
 
+// advance compares a frame's time with that of the frame before it on its
+// track. lead is the number of the last leading frame.
+func (t *trackState) advance(f *frame, lead int64) {
+	if t.lead != lead {
+		t.lead, t.alone = lead, 0
+	}
+	if t.last == nil {
+		f.orphan = true
+		return
+	}
+	d := m4f.Diff33(f.DTS, t.last.DTS)
+	if jump := d < 0 || d > jumpAhead; !jump {
+		t.alone += d
+	} else if f.kind != mpegts.Data {
+		f.jump = true
+	}
+}
+
 // stopped says, at a frame of another track, whether the leading track has
-// stopped, so that nothing would end the segment.
-func (s *Segmenter) stopped(f *frame) bool {
+// stopped, so that nothing would end the segment. A track that runs ahead over
+// a jump is no sign of it: how far it has gone alone is.
+func (s *Segmenter) stopped(t *trackState) bool {
 	switch {
 	case s.leadPrev == nil || s.cur == nil || len(s.next) > 0:
 		return false
 	case s.source >= 2*maxSource || s.frames >= 2*maxFrames:
 		return true
 	}
-	return f.kind != mpegts.Data && !f.jump && m4f.Diff33(f.PTS, s.leadPrev.PTS) > 4*latest
+	return t.last.kind != mpegts.Data && t.alone > 4*latest
 }
 
 // checkStep finds losses that the continuity counter does not show: an audio
