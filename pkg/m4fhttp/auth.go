@@ -1,6 +1,7 @@
 package m4fhttp
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +53,7 @@ type Auth struct {
 
 	mu     sync.Mutex
 	ha1    []string // hex SHA-256 of user:realm:key, for each key that is accepted
+	held   map[*grant]bool
 	nonces map[string]*nonceUse
 	order  []string // nonces in the order in which they were first used
 	floor  uint64   // a nonce of no higher serial that is not in nonces counts as used
@@ -83,7 +86,7 @@ func NewAuth(keys []string, c clock.Clock, log *slog.Logger) *Auth {
 	if log == nil {
 		log = slog.Default()
 	}
-	a := &Auth{clock: c, log: log, start: c.Now(), nonces: map[string]*nonceUse{}}
+	a := &Auth{clock: c, log: log, start: c.Now(), nonces: map[string]*nonceUse{}, held: map[*grant]bool{}}
 	if _, err := rand.Read(a.secret[:]); err != nil {
 		panic(fmt.Sprintf("m4fhttp: no randomness: %v", err))
 	}
@@ -92,7 +95,8 @@ func NewAuth(keys []string, c clock.Clock, log *slog.Logger) *Auth {
 }
 
 // SetKeys replaces the keys that are accepted. Two of them let a key be
-// replaced on one node after the other without an outage.
+// replaced on one node after the other without an outage. Endless answers to
+// who came with a key that is accepted no more end.
 func (a *Auth) SetKeys(keys []string) {
 	ha1 := make([]string, len(keys))
 	for i, key := range keys {
@@ -102,6 +106,42 @@ func (a *Auth) SetKeys(keys []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ha1 = ha1
+	for g := range a.held {
+		if !a.accepts(g.ha1) {
+			g.cancel()
+		}
+	}
+}
+
+// accepts says whether a key still is, given its hash; "" is that of a request
+// that needed none. Callers hold mu.
+func (a *Auth) accepts(ha1 string) bool {
+	return len(a.ha1) == 0 || slices.Contains(a.ha1, ha1)
+}
+
+// grant is a request that goes on for as long as its key is accepted.
+type grant struct {
+	ha1    string
+	cancel context.CancelFunc
+}
+
+// hold returns a context that ends with the request's, and when the key with
+// which it was granted is accepted no more. The function gives it up.
+func (a *Auth) hold(ctx context.Context, ha1 string) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	g := &grant{ha1, cancel}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.held[g] = true
+	if !a.accepts(ha1) {
+		cancel()
+	}
+	return ctx, func() {
+		cancel()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.held, g)
+	}
 }
 
 // Open says whether everybody is let in, for want of a key.
@@ -123,15 +163,21 @@ func (a *Auth) Handler(next http.Handler) http.Handler {
 // Allow says whether a request is authorised. One that is not has been
 // answered, with a challenge and nothing else.
 func (a *Auth) Allow(w http.ResponseWriter, r *http.Request) bool {
+	_, ok := a.allow(w, r)
+	return ok
+}
+
+// allow says with which key, too; "" is none.
+func (a *Auth) allow(w http.ResponseWriter, r *http.Request) (ha1 string, ok bool) {
 	a.mu.Lock()
 	keys := a.ha1
 	a.mu.Unlock()
 	if len(keys) == 0 {
-		return true
+		return "", true
 	}
-	verdict := a.check(r, keys)
+	verdict, ha1 := a.check(r, keys)
 	if verdict == granted {
-		return true
+		return ha1, true
 	}
 	if verdict == refused {
 		a.logRefusal(r)
@@ -147,7 +193,7 @@ func (a *Auth) Allow(w http.ResponseWriter, r *http.Request) bool {
 	w.Header().Set("WWW-Authenticate", challenge.String())
 	WriteProblem(w, http.StatusUnauthorized,
 		"this node wants its cluster key: give --cluster-key-file, or with curl --digest -u %s:KEY", User)
-	return false
+	return "", false
 }
 
 type verdict int
@@ -155,42 +201,42 @@ type verdict int
 const (
 	absent verdict = iota // no credentials: the usual first request
 	refused
-	stale // the key is right, the nonce is spent
+	stale // the key is right; the nonce is spent, or of before this server began
 	granted
 )
 
-// check follows RFC 7616 3.4.
-func (a *Auth) check(r *http.Request, keys []string) verdict {
+// check follows RFC 7616 3.4. It returns the hash of the key that is right.
+func (a *Auth) check(r *http.Request, keys []string) (verdict, string) {
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return absent
+		return absent, ""
 	}
 	c, err := digest.ParseCredentials(header)
 	if err != nil || c.Username != User || c.Realm != Realm || c.Algorithm != algorithm ||
 		c.QOP != "auth" || c.Userhash || c.Nc < 1 || c.Cnonce == "" || c.URI != r.RequestURI {
-		return refused
+		return refused, ""
 	}
-	n, ok := a.openNonce(c.Nonce)
-	if !ok {
-		return refused
-	}
-	match := 0
+	right := ""
 	for _, ha1 := range keys {
 		want, err := digest.Digest(
 			&digest.Challenge{Realm: Realm, Nonce: c.Nonce, Algorithm: algorithm, QOP: []string{"auth"}},
 			digest.Options{Method: r.Method, URI: c.URI, Count: c.Nc, Username: User, A1: ha1, Cnonce: c.Cnonce})
 		if err != nil {
-			return refused
+			return refused, ""
 		}
-		match |= subtle.ConstantTimeCompare([]byte(want.Response), []byte(c.Response))
+		if subtle.ConstantTimeCompare([]byte(want.Response), []byte(c.Response)) == 1 {
+			right = ha1
+		}
 	}
-	switch {
-	case match == 0:
-		return refused
-	case !a.use(c.Nonce, n, uint64(c.Nc)):
-		return stale
+	if right == "" {
+		return refused, ""
 	}
-	return granted
+	// Who holds the key and has a nonce of before a restart asks once more,
+	// RFC 7616 3.3.
+	if n, ok := a.openNonce(c.Nonce); !ok || !a.use(c.Nonce, n, uint64(c.Nc)) {
+		return stale, right
+	}
+	return granted, right
 }
 
 // nonceBody is the part of a nonce that its HMAC covers. The HMAC makes it this

@@ -1,6 +1,8 @@
 package m4fhttp
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,11 +14,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/icholy/digest"
 	"pgregory.net/rapid"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
 // quiet is a log that nobody reads.
@@ -125,7 +130,8 @@ func TestDigestNonces(t *testing.T) {
 	want("basic", "Basic bTRmOm9sZA==", 401, false)
 	forged := *c
 	forged.Nonce = "Z" + c.Nonce[1:]
-	want("a forged nonce", answer(t, &forged, uri, "old", 1), 401, false)
+	want("a nonce that is not the server's", answer(t, &forged, uri, "old", 1), 401, true)
+	want("that and a wrong key", answer(t, &forged, uri, "wrong", 1), 401, false)
 	weak := *c
 	weak.Algorithm = "MD5"
 	want("MD5", answer(t, &weak, uri, "old", 1), 401, false)
@@ -142,6 +148,87 @@ func TestDigestNonces(t *testing.T) {
 	want("the key that stays", answer(t, c, uri, "new", 1), 200, false)
 	a.SetKeys(nil)
 	want("no keys", "", 200, false)
+}
+
+// Who comes with the key and a nonce of before a restart is told so (RFC 7616
+// 3.3) and is not taken for an intruder.
+func TestDigestAfterRestart(t *testing.T) {
+	var log strings.Builder
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	var a atomic.Pointer[Auth]
+	start := func() { a.Store(NewAuth([]string{"k"}, nil, logger)) }
+	start()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.Load().Allow(w, r)
+	}))
+	defer srv.Close()
+	count := &countingTransport{next: http.DefaultTransport}
+	c := plain(withKeys([]string{"k"}, count))
+	for range 3 {
+		res, err := c.Get(srv.URL + "/x/m4f/info")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 200 {
+			t.Errorf("status %d", res.StatusCode)
+		}
+		start()
+	}
+	if count.n != 6 || log.Len() != 0 {
+		t.Errorf("%d requests, want 6; logged: %s", count.n, log.String())
+	}
+	_, challenge := attempt(t, srv.URL+"/x/m4f/info", "")
+	attempt(t, srv.URL+"/x/m4f/info", answer(t, challenge, "/x/m4f/info", "wrong", 1))
+	if !strings.Contains(log.String(), "wrong cluster key") {
+		t.Error("a wrong key is not logged")
+	}
+}
+
+// Endless answers end when their key is taken away, and others go on.
+func TestRevokedKey(t *testing.T) {
+	root := t.TempDir()
+	a := newArchive(t, filepath.Join(root, "x"))
+	appendAll(t, a, numbers(t, 0, 2)...)
+	auth := NewAuth([]string{"old", "new"}, nil, quiet)
+	srv := httptest.NewServer(NewHandler(Options{Provider: NewRoot(root), Auth: auth, Log: quiet}))
+	defer srv.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	type answers struct{ changes, live chan error }
+	follow := func(key string) answers {
+		c := clientOf(t, srv.URL, "x", key)
+		began := make(chan bool, 100)
+		l := answers{make(chan error, 1), make(chan error, 1)}
+		go func() {
+			l.changes <- c.Changes(ctx, CursorNow, func(*ChangeEvent) error { began <- true; return nil })
+		}()
+		<-began
+		go func() {
+			l.live <- c.Live(ctx, m4f.Identity{}, func(*m4f.Segment) error { began <- true; return nil })
+		}()
+		<-began
+		return l
+	}
+	revoked, kept := follow("old"), follow("new")
+	auth.SetKeys([]string{"new"})
+	for what, c := range map[string]chan error{"changes": revoked.changes, "live": revoked.live} {
+		if err := <-c; err == nil || errors.Is(err, context.Canceled) {
+			t.Errorf("%s of a revoked key end with %v", what, err)
+		}
+	}
+	cancel()
+	for what, c := range map[string]chan error{"changes": kept.changes, "live": kept.live} {
+		if err := <-c; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s of the key that stays end with %v", what, err)
+		}
+	}
+	srv.Close()
+	auth.mu.Lock()
+	defer auth.mu.Unlock()
+	if len(auth.held) != 0 {
+		t.Errorf("%d answers are still held", len(auth.held))
+	}
 }
 
 // A nonce that has been forgotten for want of room cannot be used again.

@@ -11,6 +11,16 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
+// endless makes an answer end when the key of its request is accepted no more.
+func (h *Handler) endless(serve func(*request) error) func(*request) error {
+	return func(q *request) error {
+		ctx, release := h.Auth.hold(q.r.Context(), q.key)
+		defer release()
+		q.r = q.r.WithContext(ctx)
+		return serve(q)
+	}
+}
+
 // serveChanges answers with the records added to the archive behind a cursor,
 // for as long as the client listens, and with the state of the stream each
 // second.
@@ -213,6 +223,9 @@ func (l *live) send() error {
 	return l.a.Each(from, 0, func(e *archive.Element) error {
 		if !l.ahead(&e.Header) {
 			return nil
+		}
+		if err := l.q.r.Context().Err(); err != nil {
+			return err
 		}
 		if err := l.write(e); err != nil {
 			return err

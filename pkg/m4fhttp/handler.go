@@ -97,14 +97,19 @@ type request struct {
 	query  url.Values
 	name   string
 	stream Stream
+	key    string // the hash of the one that it was granted with
 }
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if refuseBody(w, r) || !h.Auth.Allow(w, r) {
+	if refuseBody(w, r) {
 		return
 	}
-	if err := h.serve(w, r); err != nil {
+	key, ok := h.Auth.allow(w, r)
+	if !ok {
+		return
+	}
+	if err := h.serve(w, r, key); err != nil {
 		h.fail(w, r, err)
 	}
 }
@@ -125,7 +130,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p.write(w)
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, key string) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		return problemf(http.StatusMethodNotAllowed, "M4F is read with GET")
@@ -167,7 +172,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	return serve(&request{w, r, query, name, s})
+	return serve(&request{w, r, query, name, s, key})
 }
 
 // route finds what answers, and the words that its query may have, each with a
@@ -177,7 +182,7 @@ func (h *Handler) route(what string) (serve func(*request) error, allowed string
 	case "info":
 		return h.serveInfo, "nothing "
 	case "changes":
-		return h.serveChanges, "cursor "
+		return h.endless(h.serveChanges), "cursor "
 	case "hours":
 		return h.serveHours, "from to "
 	case "segments":
@@ -185,7 +190,7 @@ func (h *Handler) route(what string) (serve func(*request) error, allowed string
 	case "media":
 		return h.serveSpan, "from to "
 	case "live":
-		return h.serveLive, "after "
+		return h.endless(h.serveLive), "after "
 	}
 	if id, ok := strings.CutPrefix(what, "media/"); ok && !strings.Contains(id, "/") {
 		return func(q *request) error { return h.serveMedia(q, id) }, "nothing "
