@@ -37,6 +37,12 @@ type hourCache struct {
 	list   []hour
 	listed time.Time
 	state  map[hour]*hourState
+
+	// doubted are hours of which a segment was taken back that readers may have
+	// seen. They have a lock of their own, which nobody keeps: a writer never
+	// waits for readers.
+	doubtMu sync.Mutex
+	doubted []hour
 }
 
 type hourState struct {
@@ -60,8 +66,30 @@ func (c *hourCache) init(s *Stream) {
 	c.state = make(map[hour]*hourState)
 }
 
+// doubt has an hour read afresh.
+func (c *hourCache) doubt(h hour) {
+	c.doubtMu.Lock()
+	defer c.doubtMu.Unlock()
+	if !slices.Contains(c.doubted, h) {
+		c.doubted = append(c.doubted, h)
+	}
+}
+
+// settle takes note of the hours that are in doubt. Callers hold mu.
+func (c *hourCache) settle() {
+	c.doubtMu.Lock()
+	defer c.doubtMu.Unlock()
+	for _, h := range c.doubted {
+		if st := c.state[h]; st != nil {
+			st.dirty = true
+		}
+	}
+	c.doubted = c.doubted[:0]
+}
+
 // refresh takes note of what changes announces. Callers hold mu.
 func (c *hourCache) refresh() error {
+	c.settle()
 	r, err := c.s.openChanges()
 	if isNotExist(err) {
 		return nil

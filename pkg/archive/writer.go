@@ -273,6 +273,7 @@ func (w *Writer) abandon() {
 		w.s.fs.Remove(w.s.extentPath(x.hour, x.name, mediaExt))
 	}
 	w.announcer.close()
+	w.s.cache.doubt(x.hour)
 }
 
 // end ends the extent in an orderly way.
