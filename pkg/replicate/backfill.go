@@ -55,7 +55,8 @@ type BackfillOptions struct {
 	// none.
 	Defer func(*archive.Want) bool
 
-	// Progress is called from one goroutine as segments are done.
+	// Progress is called from one goroutine: before the first segment is
+	// fetched, as bytes come, and as segments are done.
 	Progress func(Progress)
 	// Writer says how segments are made durable.
 	Writer archive.WriterOptions
@@ -67,11 +68,11 @@ type BackfillOptions struct {
 // Progress is how far a backfill is.
 type Progress struct {
 	Segments int   // fetched or copied
-	Bytes    int64 // fetched
+	Bytes    int64 // that have come, those of segments under way included
 	// Left is an estimate of the bytes that are still to be fetched; exact once
 	// the last hour is under way.
 	Left int64
-	At   m4f.UTC // start of the segment just done
+	At   m4f.UTC // start of the segment just done, or of the one that is next
 }
 
 // Result is what a backfill did.
@@ -81,8 +82,10 @@ type Result struct {
 	// Copied counts segments whose media was here already, and of which a
 	// better flag or another occurrence was added.
 	Copied int
-	// Left counts segments that the view would take and that could not be had:
-	// the other side lost them, or sends something else.
+	// Left counts segments that the view would take and that have not come: the
+	// other side lost them or sends something else, or the backfill broke off.
+	// Of hours that were not under way then, it counts what the other side has
+	// more.
 	Left int
 }
 
@@ -105,11 +108,14 @@ func Backfill(ctx context.Context, dst *archive.Stream, src Side, o BackfillOpti
 	return f.result, err
 }
 
-// jobs is how many segments are fetched at once. A low rate that is shared by
-// several connections would make each of them look dead.
+// alone is the rate below which one connection will do: several that share a low
+// one would all end late, and at once, and might look dead.
+const alone = 8 << 20
+
+// jobs is how many segments are fetched at once.
 func jobs(asked int, limit *rate.Limiter) int {
 	switch {
-	case limit != nil && limit.Limit() < 1<<20:
+	case limit != nil && limit.Limit() < alone:
 		return 1
 	case asked <= 0:
 		return DefaultJobs
@@ -131,8 +137,18 @@ type filler struct {
 	gapsOnly bool // the other side cuts its segments in another way
 	result   Result
 	last     map[occurrence]bool // segments of the window before, which this one may reach into
-	future   int64               // estimate for the windows that are not under way
-	failures int                 // requests that failed, one after the other
+	future   amount              // estimate for the windows that are not under way
+	left     int64               // bytes of the window that is, of segments that are not done
+	wasted   int64               // bytes of segments that could not be had
+	told     bool                // Progress has been called
+	fetcher  fetcher
+	failures int // requests that failed, one after the other
+}
+
+// amount is how much media is meant.
+type amount struct {
+	segments int
+	bytes    int64
 }
 
 func newFiller(ctx context.Context, dst *archive.Stream, src Side, o BackfillOptions) (*filler, error) {
@@ -141,6 +157,7 @@ func newFiller(ctx context.Context, dst *archive.Stream, src Side, o BackfillOpt
 		o.Log = slog.Default()
 	}
 	f := &filler{BackfillOptions: o, src: src, sink: newSink(dst, o.Writer)}
+	f.fetcher = fetcher{src: src, jobs: o.Jobs, limit: o.Limit}
 	theirs, err := src.Info(ctx)
 	if err != nil {
 		return nil, err
@@ -188,7 +205,8 @@ func (f *filler) windows(ctx context.Context) ([]window, error) {
 		slices.Reverse(list)
 	}
 	for _, w := range list {
-		f.future += w.estimate
+		f.future.segments += w.estimate.segments
+		f.future.bytes += w.estimate.bytes
 	}
 	return list, err
 }
@@ -204,11 +222,11 @@ func (f *filler) spanWindows() []window {
 		if f.To != 0 {
 			to = min(to, f.To)
 		}
-		estimate := s.Bytes
+		estimate := amount{s.Segments, s.Bytes}
 		for from < to {
 			end := min(to, (from/hour+1)*hour)
 			list = append(list, window{from: from, to: end, estimate: estimate})
-			from, estimate = end, 0
+			from, estimate = end, amount{}
 		}
 	}
 	return list
@@ -225,19 +243,19 @@ func (f *filler) hourWindows(ctx context.Context) ([]window, error) {
 	if err != nil {
 		return nil, err
 	}
-	have := map[m4f.UTC]int64{}
-	for _, h := range own {
-		have[h.Start] = h.Bytes
-	}
-	bytes := map[m4f.UTC]int64{}
+	more := map[m4f.UTC]amount{}
 	for _, h := range theirs {
-		bytes[h.Start] = h.Bytes
+		more[h.Start] = amount{h.Segments, h.Bytes}
+	}
+	for _, h := range own {
+		m := more[h.Start]
+		more[h.Start] = amount{max(m.segments-h.Segments, 0), max(m.bytes-h.Bytes, 0)}
 	}
 	var list []window
 	differing := f.Known.differing(own, theirs)
 	for i, h := range differing {
 		if w := windowOf(differing, i, f.From, f.To); w.from < w.to && !h.digestB.IsZero() {
-			w.estimate = max(bytes[h.start]-have[h.start], 0)
+			w.estimate = more[h.start]
 			list = append(list, w)
 		}
 	}
@@ -247,23 +265,29 @@ func (f *filler) hourWindows(ctx context.Context) ([]window, error) {
 // run looks at one window after the other.
 func (f *filler) run(ctx context.Context, windows []window) error {
 	for _, w := range windows {
-		f.future -= w.estimate
-		wants, deferred, err := f.wants(ctx, w)
-		if err != nil {
-			return err
-		}
-		if len(wants)+deferred == 0 {
-			f.Known.add(w.hour)
-		}
-		if f.DryRun {
-			f.count(wants)
-			continue
-		}
-		if err := f.fill(ctx, wants); err != nil {
+		if err := f.window(ctx, w); err != nil {
+			f.result.Left += f.future.segments
 			return err
 		}
 	}
 	return nil
+}
+
+func (f *filler) window(ctx context.Context, w window) error {
+	wants, deferred, err := f.wants(ctx, w)
+	if err != nil {
+		return err
+	}
+	f.future.segments -= w.estimate.segments
+	f.future.bytes -= w.estimate.bytes
+	if len(wants)+deferred == 0 {
+		f.Known.add(w.hour)
+	}
+	if f.DryRun {
+		f.count(wants)
+		return nil
+	}
+	return f.fill(ctx, wants)
 }
 
 // wants asks what of a window the view would take, and how much of that was
@@ -337,33 +361,52 @@ func (f *filler) count(wants []archive.Want) {
 
 // fill fetches segments and appends them in their order.
 func (f *filler) fill(ctx context.Context, wants []archive.Want) error {
-	left := int64(0)
+	f.left = 0
 	for _, w := range wants {
 		if !w.Local {
-			left += int64(w.Length)
+			f.left += int64(w.Length)
 		}
 	}
+	if len(wants) > 0 {
+		f.progress(wants[0].UTC)
+	} else if f.told {
+		f.progress(0)
+	}
 	var failed error
-	fetch(ctx, f.src, wants, f.Jobs, f.Limit, func(got fetched) bool {
+	done := 0
+	f.fetcher.tick = func() { f.progress(wants[done].UTC) }
+	f.fetcher.get(ctx, wants, func(got fetched) bool {
 		if failed = f.take(ctx, got); failed != nil {
 			return false
 		}
+		done++
 		if !got.want.Local {
-			left -= int64(got.want.Length)
+			f.left -= int64(got.want.Length)
 		}
-		f.progress(got.want.UTC, left)
+		f.progress(got.want.UTC)
 		return true
 	})
 	if failed == nil {
 		failed = ctx.Err()
 	}
+	if failed != nil {
+		f.result.Left += len(wants) - done
+	}
 	return failed
 }
 
-func (f *filler) progress(at m4f.UTC, left int64) {
-	if f.Progress != nil {
-		f.Progress(Progress{f.result.Segments + f.result.Copied, f.result.Bytes, left + f.future, at})
+func (f *filler) progress(at m4f.UTC) {
+	f.told = true
+	if f.Progress == nil {
+		return
 	}
+	under := f.fetcher.under.Load()
+	f.Progress(Progress{
+		Segments: f.result.Segments + f.result.Copied,
+		Bytes:    f.result.Bytes + f.wasted + under,
+		Left:     max(f.left-under, 0) + f.future.bytes,
+		At:       at,
+	})
 }
 
 // maxFailures is after how many segments that could not be had, one after the
@@ -382,6 +425,7 @@ func (f *filler) take(ctx context.Context, got fetched) error {
 			return got.err
 		}
 		f.result.Left++
+		f.wasted += got.came
 		f.Log.Warn("could not get a segment", "peer", f.src.String(), "segment", w.ID, "start", m4fhttp.Time(w.UTC), "err", got.err)
 		return nil
 	}

@@ -136,7 +136,7 @@ const reach = 30 * m4f.Timescale
 type window struct {
 	from, to m4f.UTC
 	hour     hourPair // which it is of, if it is of a whole one
-	estimate int64    // bytes to fetch; of a backfill
+	estimate amount   // of what is to be fetched; of a backfill
 }
 
 // windowOf returns the span in which hour i of a list is looked at, as far as it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -18,15 +19,32 @@ type fetched struct {
 	want archive.Want
 	seg  *m4f.Segment // nil where the media is here
 	err  error
+	came int64 // bytes of it that count as under way
 }
 
-// fetch gets segments, up to jobs of them at once, and calls fn with each in
-// their order until it returns false or the context ends. No more than jobs
-// segments are in memory.
-func fetch(ctx context.Context, src Side, wants []archive.Want, jobs int, limit *rate.Limiter, fn func(fetched) bool) {
+// fetcher gets segments of another archive.
+type fetcher struct {
+	src   Side
+	jobs  int // how many at once
+	limit *rate.Limiter
+
+	// under counts bytes that have come of segments that are not done: whoever
+	// takes a segment takes its part away.
+	under atomic.Int64
+	// tick is called now and then while nothing is done, from the goroutine of
+	// get; nil: not.
+	tick func()
+}
+
+// tickEvery is how often a fetcher ticks.
+const tickEvery = 250 * time.Millisecond
+
+// get gets segments, and calls fn with each in their order until it returns
+// false or the context ends. No more than jobs segments are in memory.
+func (f *fetcher) get(ctx context.Context, wants []archive.Want, fn func(fetched) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	queue := make(chan chan fetched, jobs-1)
+	queue := make(chan chan fetched, f.jobs-1)
 	go func() {
 		defer close(queue)
 		for _, w := range wants {
@@ -39,17 +57,35 @@ func fetch(ctx context.Context, src Side, wants []archive.Want, jobs int, limit 
 			go func() {
 				got := fetched{want: w}
 				if !w.Local {
-					got.seg, got.err = fetchOne(ctx, src, &w.Record, limit)
+					got.seg, got.came, got.err = f.one(ctx, &w.Record)
 				}
 				c <- got
 			}()
 		}
 	}()
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
 	stopped := false
 	for c := range queue {
-		if got := <-c; !stopped && !fn(got) {
+		got := f.await(c, ticker.C, stopped)
+		f.under.Add(-got.came)
+		if !stopped && !fn(got) {
 			stopped = true
 			cancel()
+		}
+	}
+}
+
+// await waits for a segment, and ticks meanwhile unless that is over.
+func (f *fetcher) await(c <-chan fetched, ticks <-chan time.Time, over bool) fetched {
+	for {
+		select {
+		case got := <-c:
+			return got
+		case <-ticks:
+			if f.tick != nil && !over {
+				f.tick()
+			}
 		}
 	}
 }
@@ -57,10 +93,18 @@ func fetch(ctx context.Context, src Side, wants []archive.Want, jobs int, limit 
 // tries is how often a segment is asked for when the connection breaks.
 const tries = 3
 
-// fetchOne asks for a segment, and again where a connection broke.
-func fetchOne(ctx context.Context, src Side, rec *archive.Record, limit *rate.Limiter) (seg *m4f.Segment, err error) {
+// one asks for a segment, and again where a connection broke. It counts no more
+// than the segment's bytes as under way, and none twice.
+func (f *fetcher) one(ctx context.Context, rec *archive.Record) (seg *m4f.Segment, came int64, err error) {
 	for i := range tries {
-		seg, err = src.Fetch(ctx, rec, limit)
+		n := int64(0)
+		seg, err = f.src.Fetch(ctx, rec, &Flow{Limit: f.limit, Count: func(k int) {
+			n += int64(k)
+			if more := min(n, int64(rec.Length)) - came; more > 0 {
+				came += more
+				f.under.Add(more)
+			}
+		}})
 		if err == nil || ctx.Err() != nil || !transient(err) {
 			break
 		}
@@ -69,7 +113,7 @@ func fetchOne(ctx context.Context, src Side, rec *archive.Record, limit *rate.Li
 		case <-time.After(time.Duration(i+1) * 200 * time.Millisecond):
 		}
 	}
-	return seg, err
+	return seg, came, err
 }
 
 // transient says whether the other side may do better when asked again at

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -64,8 +65,9 @@ type FollowStats struct {
 	Lag     time.Duration
 
 	// Reconciling says that the archives are being compared and filled; Backlog
-	// estimates the bytes that are still to come by it. Reconciled is when that was last
-	// done to the end, and Left how many segments could then not be had.
+	// estimates the bytes that are still to come by it, with what it left to
+	// following and is overdue. Reconciled is when that was last done to the end,
+	// and Left how many segments could then not be had.
 	Reconciling bool
 	Backlog     int64
 	Reconciled  time.Time
@@ -91,6 +93,7 @@ type Follower struct {
 	pending  pendingHeap
 	lost     bool // something listed was dropped: compare the archives
 	gapsOnly bool
+	overdue  int64         // bytes being fetched that a comparison found missing
 	grown    chan struct{} // capacity 1: pending has changed
 	compare  chan struct{} // capacity 1: reconcile now
 	cursor   archive.Cursor
@@ -134,8 +137,14 @@ func (f *Follower) Stats() FollowStats {
 	defer f.mu.Unlock()
 	s := f.stats
 	s.Pending = len(f.pending)
-	for _, p := range f.pending {
-		s.Lag = max(s.Lag, f.Clock.Now().Sub(p.listed))
+	now := f.Clock.Now()
+	s.Backlog += f.overdue
+	for i := range f.pending {
+		p := &f.pending[i]
+		s.Lag = max(s.Lag, now.Sub(p.listed))
+		if p.missed && !p.due.After(now) {
+			s.Backlog += int64(p.Length)
+		}
 	}
 	return s
 }
@@ -192,8 +201,9 @@ func (f *Follower) listen(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if m4fhttp.StatusOf(err) == http.StatusGone {
+		if m4fhttp.StatusOf(err) == http.StatusGone && f.cursor != m4fhttp.CursorNow {
 			f.cursor = m4fhttp.CursorNow
+			f.Log.Info("a peer no longer keeps the changes since it was last heard, so both archives are compared", "peer", f.peer.String())
 			continue
 		}
 		f.disconnected(err)
@@ -257,7 +267,7 @@ func (f *Follower) event(ev *m4fhttp.ChangeEvent) {
 	}
 	f.mu.Unlock()
 	if ev.Record != nil {
-		f.push(*ev.Record)
+		f.push(*ev.Record, false)
 	}
 	if ev.Status != nil && f.OnStatus != nil {
 		f.OnStatus(ev.Status, nil)
@@ -270,10 +280,11 @@ type pendingRecord struct {
 	archive.Record
 	listed, due time.Time
 	tries       int
+	missed      bool // it was found by comparison
 }
 
 // push puts a record among the pending ones.
-func (f *Follower) push(rec archive.Record) {
+func (f *Follower) push(rec archive.Record, missed bool) {
 	now := f.Clock.Now()
 	delay := time.Duration(0)
 	if f.Delay != nil {
@@ -285,7 +296,7 @@ func (f *Follower) push(rec archive.Record) {
 		// by the next of them.
 		delay += 2*m4f.Duration(int64(rec.Duration)) + gapPatience
 	}
-	f.pushLocked(pendingRecord{Record: rec, listed: now, due: now.Add(delay)})
+	f.pushLocked(pendingRecord{Record: rec, listed: now, due: now.Add(delay), missed: missed})
 	f.mu.Unlock()
 	signal(f.grown)
 }
@@ -314,11 +325,18 @@ func (f *Follower) pop() (due []pendingRecord, next time.Duration) {
 		}
 		due = append(due, heap.Pop(&f.pending).(pendingRecord))
 	}
-	if len(f.pending) == 0 && f.lost {
+	return due, time.Hour
+}
+
+// rested is called when nothing is due, and has compared what was dropped. A
+// live stream always has something pending, so that is not waited for.
+func (f *Follower) rested() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lost && len(f.pending) < maxPending {
 		f.lost = false
 		signal(f.compare)
 	}
-	return due, time.Hour
 }
 
 // work looks at records as they become due.
@@ -334,6 +352,7 @@ func (f *Follower) work(ctx context.Context) (err error) {
 			}
 			continue
 		}
+		f.rested()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -359,8 +378,19 @@ func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord)
 	for i := range due {
 		pending[occurrence{due[i].ID, due[i].UTC}] = &due[i]
 	}
+	overdue := func(w *archive.Want, sign int64) {
+		if p := pending[occurrence{w.ID, w.UTC}]; p != nil && p.missed && !w.Local {
+			f.mu.Lock()
+			f.overdue += sign * int64(w.Length)
+			f.mu.Unlock()
+		}
+	}
+	for i := range wants {
+		overdue(&wants[i], 1)
+	}
 	done := 0
-	fetch(ctx, f.peer, wants, f.Jobs, nil, func(got fetched) bool {
+	get := fetcher{src: f.peer, jobs: f.Jobs}
+	get.get(ctx, wants, func(got fetched) bool {
 		if ctx.Err() != nil {
 			return false
 		}
@@ -375,10 +405,12 @@ func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord)
 		} else {
 			f.Log.Warn("could not get a segment", "peer", f.peer.String(), "segment", got.want.ID, "start", m4fhttp.Time(got.want.UTC), "err", got.err)
 		}
+		overdue(&got.want, -1)
 		done++
 		return true
 	})
 	for _, w := range wants[done:] {
+		overdue(&w, -1)
 		f.again(pending[occurrence{w.ID, w.UTC}])
 	}
 }
@@ -462,7 +494,7 @@ func (f *Follower) writeFailed(err error) {
 	f.stats.WriteErr = err
 	f.mu.Unlock()
 	switch {
-	case err != nil && (before == nil || before.Error() != err.Error()):
+	case err != nil && before == nil: // the next error is of another file
 		f.Log.Error("replicated segments cannot be written", "peer", f.peer.String(), "err", err)
 	case err == nil && before != nil:
 		f.Log.Info("replicated segments are written again", "peer", f.peer.String())
@@ -495,8 +527,8 @@ func (f *Follower) reconcile(ctx context.Context) error {
 			said = ""
 			continue
 		}
-		if said != err.Error() {
-			said = err.Error()
+		if text := causeOf(err); said != text {
+			said = text
 			f.Log.Warn("comparison with a peer broke off", "peer", f.peer.String(), "err", err)
 		}
 		if err := f.sleep(ctx, f.MaxRetry); err != nil {
@@ -504,6 +536,17 @@ func (f *Follower) reconcile(ctx context.Context) error {
 		}
 		f.Reconcile()
 	}
+}
+
+// causeOf is the text of an error without what differs each time: the name of the
+// file that could not be written.
+func causeOf(err error) string {
+	var we *archive.WriteError
+	var pe *fs.PathError
+	if errors.As(err, &we) && errors.As(we.Err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
 }
 
 func (f *Follower) reconcileOnce(ctx context.Context) error {
@@ -526,7 +569,7 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 			if w.UTC < theirs.Newest.Add(-followed) {
 				return false
 			}
-			f.push(w.Record)
+			f.push(w.Record, true)
 			return true
 		},
 		Progress: func(p Progress) {
@@ -545,11 +588,24 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 		f.stats.Reconciled, f.stats.Left = f.Clock.Now(), result.Left
 	}
 	f.mu.Unlock()
-	if result.Segments+result.Copied+result.Left > 0 {
-		f.Log.Info("archive filled from a peer", "peer", f.peer.String(),
-			"segments", result.Segments, "bytes", result.Bytes, "copied", result.Copied, "left", result.Left)
-	}
+	f.logFilled(result, err)
 	return err
+}
+
+// logFilled tells what came of a comparison, where anything did.
+func (f *Follower) logFilled(r Result, err error) {
+	text := "archive filled from a peer"
+	switch {
+	case r.Segments+r.Copied > 0 && err != nil:
+		text = "filling the archive from a peer broke off"
+	case r.Segments+r.Copied > 0:
+	case r.Left > 0 && err == nil:
+		text = "a peer has segments that it does not give"
+	default:
+		return
+	}
+	f.Log.Info(text, "peer", f.peer.String(),
+		"segments", r.Segments, "bytes", r.Bytes, "copied", r.Copied, "left", r.Left)
 }
 
 // followed is how far from the peer's newest segment reconciliation leaves a

@@ -25,7 +25,9 @@ type following struct {
 
 func startFollowing(t *testing.T, dst *archive.Stream, p *peerNode, o FollowOptions) following {
 	t.Helper()
-	o.Log = quiet
+	if o.Log == nil {
+		o.Log = quiet
+	}
 	o.Writer.Sync = archive.SyncOff
 	if o.MaxRetry == 0 {
 		o.MaxRetry = 50 * time.Millisecond

@@ -30,8 +30,26 @@ type Side interface {
 	// order.
 	Segments(ctx context.Context, from, to m4f.UTC) ([]archive.Element, error)
 	// Fetch returns a segment of the view, its bytes verified and its header
-	// the record's. It takes its bytes from the limiter unless that is nil.
-	Fetch(ctx context.Context, rec *archive.Record, limit *rate.Limiter) (*m4f.Segment, error)
+	// the record's. Its bytes pass the flow unless that is nil.
+	Fetch(ctx context.Context, rec *archive.Record, flow *Flow) (*m4f.Segment, error)
+}
+
+// Flow is what fetched bytes pass: they are counted as they come and then held to
+// a rate.
+type Flow struct {
+	Limit *rate.Limiter // nil: none
+	Count func(n int)   // called with each piece, from the goroutine that fetches; nil: not
+}
+
+// pass counts n bytes and waits until the rate allows them.
+func (f *Flow) pass(ctx context.Context, n int) error {
+	if f == nil {
+		return ctx.Err()
+	}
+	if f.Count != nil {
+		f.Count(n)
+	}
+	return take(ctx, f.Limit, n)
 }
 
 // SideInfo is what a comparison has to know of an archive.
@@ -65,8 +83,8 @@ func (d Dir) Segments(_ context.Context, from, to m4f.UTC) ([]archive.Element, e
 }
 
 // Fetch implements Side.
-func (d Dir) Fetch(ctx context.Context, rec *archive.Record, limit *rate.Limiter) (*m4f.Segment, error) {
-	if err := take(ctx, limit, int(rec.Length)); err != nil {
+func (d Dir) Fetch(ctx context.Context, rec *archive.Record, flow *Flow) (*m4f.Segment, error) {
+	if err := flow.pass(ctx, int(rec.Length)); err != nil {
 		return nil, err
 	}
 	seg, err := d.Stream.ReadSegment(rec.ID, rec.UTC)
@@ -99,26 +117,26 @@ func (p Peer) Info(ctx context.Context) (SideInfo, error) {
 }
 
 // Fetch implements Side.
-func (p Peer) Fetch(ctx context.Context, rec *archive.Record, limit *rate.Limiter) (*m4f.Segment, error) {
-	if limit == nil {
+func (p Peer) Fetch(ctx context.Context, rec *archive.Record, flow *Flow) (*m4f.Segment, error) {
+	if flow == nil {
 		return p.Media(ctx, rec, nil)
 	}
-	return p.Media(ctx, rec, func(r io.Reader) io.Reader { return &limited{ctx, r, limit} })
+	return p.Media(ctx, rec, func(r io.Reader) io.Reader { return &flowing{ctx, r, flow} })
 }
 
-// limited is a reader at a limited rate.
-type limited struct {
-	ctx   context.Context
-	r     io.Reader
-	limit *rate.Limiter
+// flowing is a reader whose bytes pass a flow.
+type flowing struct {
+	ctx  context.Context
+	r    io.Reader
+	flow *Flow
 }
 
-func (l *limited) Read(p []byte) (int, error) {
-	if most := l.limit.Burst(); len(p) > most {
-		p = p[:most]
+func (l *flowing) Read(p []byte) (int, error) {
+	if limit := l.flow.Limit; limit != nil && len(p) > limit.Burst() {
+		p = p[:limit.Burst()]
 	}
 	n, err := l.r.Read(p)
-	if werr := take(l.ctx, l.limit, n); werr != nil {
+	if werr := l.flow.pass(l.ctx, n); werr != nil {
 		return n, werr
 	}
 	return n, err
