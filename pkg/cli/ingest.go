@@ -229,12 +229,7 @@ func (r *sourceRun) once(ctx context.Context, src ingest.Source) error {
 		}
 	}
 	err := ingest.Pump(ctx, src, seg, opt)
-	var silent *ingest.SilentError
-	if err == nil || errors.As(err, &silent) {
-		seg.Close()
-	} else {
-		seg.Interrupt()
-	}
+	ingest.Finish(seg, src, err)
 	if errors.Is(err, errEnough) {
 		err = nil
 	}

@@ -79,6 +79,22 @@ func Pump(ctx context.Context, src Source, seg *segment.Segmenter, opt PumpOptio
 	}
 }
 
+// idle is for how long a source has delivered nothing when what came last is
+// taken for the end of something.
+const idle = time.Second
+
+// Finish closes a segmenter after Pump has returned err. Where the source ended
+// or had fallen silent, what came last is taken for whole; where the recorder
+// ends in mid-stream, a picture of which a part has come is left out.
+func Finish(seg *segment.Segmenter, src Source, err error) {
+	var silent *SilentError
+	if err == nil || errors.As(err, &silent) || time.Since(src.Stats().LastArrival) > idle {
+		seg.Close()
+	} else {
+		seg.Interrupt()
+	}
+}
+
 // pump is one run of Pump.
 type pump struct {
 	opt     *PumpOptions

@@ -205,15 +205,11 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 	})
 	w := &watched{Source: src, c: c, seg: seg}
 	err = ingest.Pump(ctx, w, seg, ingest.PumpOptions{Silence: c.in.SourceTimeout, FirstSilence: c.in.SourceTimeout, Log: c.s.log})
-	var silent *ingest.SilentError
-	if err == nil || errors.As(err, &silent) {
-		seg.Close()
-	} else {
-		seg.Interrupt()
-	}
+	ingest.Finish(seg, src, err)
 	w.observe()
 	rec.close()
 	c.settle()
+	var silent *ingest.SilentError
 	switch {
 	case ctx.Err() != nil:
 		return w.heard, nil
