@@ -32,7 +32,7 @@ func (o *backfillOptions) AddFlags(fs *pflag.FlagSet, io IO) {
 	o.span.AddFlags(fs, io.Clock)
 	o.peer.AddFlags(fs)
 	addRate(fs, &o.limitRate, "limit-rate", "", "fetch at most this many bytes a second, as 50M")
-	fs.IntVar(&o.jobs, "jobs", replicate.DefaultJobs, "fetch `N` segments at once; a rate below 1M is kept by one")
+	fs.IntVar(&o.jobs, "jobs", replicate.DefaultJobs, "fetch `N` segments at once; a rate below 8M is kept by one")
 	fs.StringVar(&o.order, "order", "oldest", "which hours to fill first, in this `ORDER`: oldest or newest")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "only say what would be fetched")
 	fs.BoolVar(&o.json, "json", false, "print what was done as a JSON object")

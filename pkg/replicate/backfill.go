@@ -110,7 +110,7 @@ func Backfill(ctx context.Context, dst *archive.Stream, src Side, o BackfillOpti
 
 // alone is the rate below which one connection will do: several that share a low
 // one would all end late, and at once, and might look dead.
-const alone = 8 << 20
+const alone = 8_000_000
 
 // jobs is how many segments are fetched at once.
 func jobs(asked int, limit *rate.Limiter) int {

@@ -201,9 +201,11 @@ func TestFollowStopsFilling(t *testing.T) {
 	var log lines
 	taken := make(chan bool, 100)
 	goOn := make(chan bool)
-	f := startFollowing(t, newArchive(t), p, FollowOptions{Log: log.logger(), OnTaken: func(archive.Record) {
-		taken <- true
-		<-goOn
+	f := startFollowing(t, newArchive(t), p, FollowOptions{Log: log.logger(), OnTaken: func(r archive.Record) {
+		if r.UTC < epoch.Add(40*length) { // not left to following
+			taken <- true
+			<-goOn
+		}
 	}})
 	<-taken
 	go close(goOn)
