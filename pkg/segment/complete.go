@@ -80,22 +80,34 @@ func (s *Segmenter) delivered(pid uint16, first, jump *opening, split map[uint16
 }
 
 // splits finds, for each track but the leading one, the frame in the buffer at
-// which its own time jumps along with the leading track's.
+// which its own time jumps along with the leading track's: by as much, or to
+// where the new timeline begins.
 func (s *Segmenter) splits(jump *opening) map[uint16]int {
-	var m map[uint16]int
+	m := map[uint16]int{}
 	for k, f := range s.buf {
-		if !f.jump || f.Track.PID == s.lead.PID || !nearer(f, jump) {
+		if !f.jump || f.Track.PID == s.lead.PID || !alike(f, jump) && !nearer(f, jump) {
 			continue
 		}
 		if _, ok := m[f.Track.PID]; !ok {
-			if m == nil {
-				m = map[uint16]int{}
-			}
 			m[f.Track.PID] = k
+		}
+	}
+	for pid, t := range s.tracks {
+		if _, ok := m[pid]; !ok && t.wasAhead(jump) {
+			m[pid] = 0
 		}
 	}
 	return m
 }
+
+// wasAhead says whether the track has jumped before the leading track did, in
+// what has gone into a segment already.
+func (t *trackState) wasAhead(jump *opening) bool {
+	return t.jumped != nil && t.jumped.taken && alike(t.jumped, jump) && jump.f.received-t.jumped.received <= forget
+}
+
+// alike says whether a track's time jumps by as much as the leading track's.
+func alike(f *frame, jump *opening) bool { return abs(f.step-jump.step) <= alikeJumps }
 
 // nearer says whether a frame's time is nearer to where the new timeline
 // begins than to where the old one ended.
@@ -123,6 +135,15 @@ func (s *Segmenter) complete() {
 	}
 	s.seal(s.take(o), end, o.f.PES, o)
 	if o.jump {
+		for _, t := range s.tracks {
+			if t.wasAhead(o) {
+				// Frames of the new timeline have gone into segments of the
+				// old: one that has joined since has them where they belong.
+				s.swamp(forget)
+				o.unsure = true
+				break
+			}
+		}
 		s.beginTracks(o, split)
 	}
 	s.cur = o
@@ -147,6 +168,7 @@ func (s *Segmenter) take(o *opening) []*frame {
 	keep := s.buf[:0]
 	for k, f := range s.buf {
 		if s.belongs(k, f, o, jump, split) {
+			f.taken = true
 			out = append(out, f)
 			s.bufBytes -= f.cost()
 		} else {
@@ -188,7 +210,7 @@ func (s *Segmenter) belongs(k int, f *frame, o, jump *opening, split map[uint16]
 func (s *Segmenter) beginTracks(o *opening, split map[uint16]int) {
 	for pid, t := range s.tracks {
 		_, jumped := split[pid]
-		t.hasMax = false
+		t.hasMax, t.jumped = false, nil
 		t.seen, t.first, t.deaf = true, (o.f.PTS-1)&(m4f.Wrap-1), !jumped
 	}
 	for _, f := range s.buf {

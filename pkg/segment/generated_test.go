@@ -120,6 +120,10 @@ func cuts(t *testing.T, ts []byte, size int, d time.Duration, n int) (full []*m4
 		t.Fatalf("no segment: %v", s.Diagnose())
 	}
 	ids := identities(full)
+	damaged := map[int64]bool{} // where the recorder of all of it cannot be sure
+	for _, s := range full {
+		damaged[s.Header.MediaTime] = damaged[s.Header.MediaTime] || s.Header.Damaged()
+	}
 	for k := range n {
 		cut := (1 + k*(len(ts)/size-1)/n) * size
 		segs, _ := runBytes(ts[cut:], d)
@@ -128,7 +132,7 @@ func cuts(t *testing.T, ts []byte, size int, d time.Duration, n int) (full []*m4
 				continue
 			}
 			compared++
-			if !ids[seg.Header.ID] {
+			if !ids[seg.Header.ID] && !damaged[seg.Header.MediaTime] {
 				t.Fatalf("joined at packet %d of %d: %s is whole and differs", cut/size, len(ts)/size, describe(seg))
 			}
 		}

@@ -66,10 +66,15 @@ func (s *Segmenter) note(l *loss) {
 	if len(s.losses) == maxLosses {
 		clear(s.losses)
 		s.losses = s.losses[:0]
-		s.swamped = s.received + 2*forget
-		s.flagUnfinished(0, 0)
+		s.swamp(2 * forget)
 	}
 	s.losses = append(s.losses, l)
+}
+
+// swamp damages what is unfinished and all that opens within a time.
+func (s *Segmenter) swamp(ticks int64) {
+	s.swamped = max(s.swamped, s.received+ticks)
+	s.flagUnfinished(0, 0)
 }
 
 // loseAll notes a loss on every track: whole datagrams are missing and it is

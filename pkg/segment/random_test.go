@@ -27,7 +27,7 @@ func randomStream(rng *rand.Rand) []byte {
 	}
 	jumps := []jump{{-100, rng.Int64N(m4f.Wrap)}}
 	for range rng.IntN(2) {
-		by := rng.Int64N(m4f.Wrap)
+		by := rng.Int64N(20*m4f.Timescale) - 10*m4f.Timescale
 		if rng.IntN(2) == 0 {
 			by = rng.Int64N(m4f.Wrap)
 		}

@@ -22,6 +22,7 @@ const (
 	latest     = 5 * m4f.Timescale  // how far the leading track waits for the others
 	forget     = 10 * m4f.Timescale // how long anything else is waited for
 	jumpAhead  = 3 * m4f.Timescale  // a longer step forward begins a timeline
+	alikeJumps = m4f.Timescale / 2  // by how much the jumps of two tracks differ at most
 	maxSource  = 64 << 20           // bytes of source in a segment
 	maxFrames  = 1 << 18            // access units in a segment
 	maxHeld    = 192 << 20          // bytes held in all
@@ -85,7 +86,7 @@ type Segmenter struct {
 	cur      *opening // the segment being collected; nil before the first keyframe
 	next     []*opening
 	losses   []*loss
-	swamped  int64 // leading time received up to which losses were not told apart
+	swamped  int64 // leading time received up to which what opens is damaged
 	received int64 // leading time received, ticks
 	added    int64 // frames taken
 	source   int   // bytes since the last opening
@@ -126,9 +127,10 @@ type trackState struct {
 	last     *frame
 	max      int64 // highest PTS
 	hasMax   bool
-	lead     int64 // number of the leading frame before last
-	alone    int64 // ticks that the track has gone on since
-	expected int64 // audio: PTS that follows from the frames before
+	jumped   *frame // where its time jumped last, until the leading track's has
+	lead     int64  // number of the leading frame before last
+	alone    int64  // ticks that the track has gone on since
+	expected int64  // audio: PTS that follows from the frames before
 	expects  bool
 }
 
@@ -138,7 +140,9 @@ type frame struct {
 	kind     mpegts.Kind
 	seq      int64 // leading track: order of decoding
 	jump     bool  // its track's time jumps here
+	step     int64 // ... by so many ticks of DTS
 	orphan   bool  // its track had no frame before
+	taken    bool  // it has gone into a segment
 	arrived  m4f.UTC
 	received int64 // leading time received when it came
 }
@@ -146,8 +150,9 @@ type frame struct {
 // opening is where a segment begins.
 type opening struct {
 	f       *frame
-	key     bool // at a keyframe
-	jump    bool // a timeline begins
+	key     bool  // at a keyframe
+	jump    bool  // a timeline begins
+	step    int64 // ... by so many ticks of DTS
 	oldEnd  int64
 	partial bool
 	unsure  bool // damaged whatever it holds
@@ -441,7 +446,10 @@ func (t *trackState) advance(f *frame, lead int64) {
 	if jump := d < 0 || d > jumpAhead; !jump {
 		t.alone += d
 	} else if f.kind != mpegts.Data {
-		f.jump = true
+		// The frames before may have been of a timeline that the leading
+		// track had left before this recorder joined.
+		f.jump, f.step, t.deaf = true, d, true
+		t.jumped = f
 	}
 }
 
@@ -545,7 +553,7 @@ func (s *Segmenter) beginTimeline(f *frame, key bool) {
 	if s.leadPrev.Duration > 0 {
 		step = s.leadPrev.Duration
 	}
-	o := &opening{f: f, key: key, jump: true, oldEnd: (s.leadMax + max(step, 1)) & (m4f.Wrap - 1)}
+	o := &opening{f: f, key: key, jump: true, step: m4f.Diff33(f.DTS, s.leadPrev.DTS), oldEnd: (s.leadMax + max(step, 1)) & (m4f.Wrap - 1)}
 	o.program, o.unsure = s.programFor(f)
 	for _, l := range s.losses {
 		if l.lead && !l.regular && l.pes >= s.leadPrev.PES || s.lead.Kind == mpegts.Audio && l.hasTo && l.to == f.PTS {
