@@ -81,7 +81,7 @@ func Pump(ctx context.Context, src Source, seg *segment.Segmenter, opt PumpOptio
 
 // idle is for how long a source has delivered nothing when what came last is
 // taken for the end of something.
-const idle = time.Second
+const idle = 500 * time.Millisecond
 
 // Finish closes a segmenter after Pump has returned err. Where the source ended
 // or had fallen silent, what came last is taken for whole; where the recorder
