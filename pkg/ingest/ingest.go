@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/mpegts"
 )
 
 // Source is an open source of a stream. It is used by one goroutine, except
@@ -35,7 +36,8 @@ type Source interface {
 	Stats() Stats
 }
 
-// Batch is what one Read returns: at least one datagram.
+// Batch is what one Read returns: at least one datagram, access unit, program
+// map or loss.
 type Batch struct {
 	// Datagrams hold the payloads in order of arrival. A file or pipe gives
 	// one "datagram" of up to a megabyte, cut anywhere.
@@ -43,16 +45,37 @@ type Batch struct {
 	// Dropped counts the datagrams that the kernel threw away between the
 	// batch before and this one, for want of buffer space.
 	Dropped uint32
+	// Lost counts the datagrams that, as the transport's own sequence numbers
+	// tell, never came between the batch before and this one.
+	Lost uint32
+	// Splice says that the bytes were delivered whole and begin a new stretch:
+	// continuity counters may begin anew, and nothing is missing.
+	Splice bool
+	// Program is, where it is not nil, a new program map that Units belong to
+	// from here on: the source is no transport stream. Such a source delivers
+	// no Datagrams.
+	Program *mpegts.Program
+	// Units are whole access units in the order of decoding, with 33-bit times;
+	// they are handed over with their memory.
+	Units []mpegts.Unit
+	// LostUnits says that access units may be missing before Units.
+	LostUnits bool
 	// Arrived is when the batch was taken from the kernel.
 	Arrived time.Time
 }
 
 // Stats are the counters of a source since it was opened.
 type Stats struct {
-	Packets     uint64    // datagrams; blocks for a file
+	Packets     uint64    // datagrams or messages; blocks for a file or a body
 	Bytes       uint64    // payload bytes
 	Dropped     uint64    // datagrams dropped by the kernel
 	Truncated   uint64    // datagrams longer than the longest readable
+	Lost        uint64    // packets that never came, by the transport's numbers
+	Reordered   uint64    // packets put back into their order
+	Duplicates  uint64    // packets that came again, by the transport's numbers
+	Recovered   uint64    // packets won back: error correction, second path, retransmission
+	Errors      uint64    // packets, requests or playlists that made no sense or failed
+	Reconnects  uint64    // times that the source was opened anew by itself
 	LastArrival time.Time // zero before the first
 }
 
@@ -97,13 +120,22 @@ func (e *URLError) Error() string { return fmt.Sprintf("source %q: %v", e.URL, e
 // Unwrap returns the cause.
 func (e *URLError) Unwrap() error { return e.Err }
 
-// opener opens the source of a scheme; rest is the URL without "scheme:".
-type opener func(ctx context.Context, rest string, opt Options) (Source, error)
+// scheme is a kind of source. A URL without a scheme is a file's path.
+type scheme struct {
+	// open opens a source; rest is the URL without "scheme:".
+	open func(ctx context.Context, rest string, opt Options) (Source, error)
+	// check reads the URL and touches nothing outside the process; nil: what
+	// open says must do.
+	check func(rest string) error
+	// shared: the senders do not mind who listens, so that a standby may hear
+	// it all the time.
+	shared bool
+}
 
-// schemes are the supported URL schemes. A URL without one is a file's path.
-var schemes = map[string]opener{
-	"udp":  openUDP,
-	"file": openFileURL,
+// schemes are the supported URL schemes.
+var schemes = map[string]scheme{
+	"udp":  {open: openUDP, shared: true},
+	"file": {open: openFileURL},
 }
 
 // Schemes returns the supported URL schemes in order.
@@ -120,18 +152,43 @@ func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
 // A URL that cannot be understood gives a *URLError; otherwise the error is
 // the system's, with what to do about it. The context bounds Open alone.
 func Open(ctx context.Context, url string, opt Options) (Source, error) {
-	opt = opt.withDefaults()
-	scheme, rest := splitScheme(url)
-	open := openPath
-	if scheme != "" {
-		if open = schemes[scheme]; open == nil {
-			list := append(Schemes(), opt.OtherSchemes...)
-			slices.Sort(list)
-			return nil, &URLError{url, fmt.Errorf("no source of scheme %q; supported are %s, a file's path, and - for standard input",
-				scheme, strings.Join(list, ", "))}
-		}
+	s, rest, err := schemeOf(url, opt.OtherSchemes)
+	if err != nil {
+		return nil, err
 	}
-	return open(ctx, rest, opt)
+	return s.open(ctx, rest, opt.withDefaults())
+}
+
+// Check says what is wrong with a URL, as Open would, without opening it: a
+// *URLError, or nil. Names are not looked up and files not looked for.
+func Check(url string) error {
+	s, rest, err := schemeOf(url, nil)
+	if err == nil && s.check != nil {
+		err = s.check(rest)
+	}
+	return err
+}
+
+// Shared says whether hearing the source costs its sender nothing, as with
+// datagrams, so that a standby hears it all the time unless told otherwise.
+func Shared(url string) bool {
+	s, _, err := schemeOf(url, nil)
+	return err == nil && s.shared
+}
+
+func schemeOf(url string, others []string) (scheme, string, error) {
+	name, rest := splitScheme(url)
+	if name == "" {
+		return scheme{open: openPath}, rest, nil
+	}
+	s, ok := schemes[name]
+	if !ok {
+		list := append(Schemes(), others...)
+		slices.Sort(list)
+		return s, "", &URLError{url, fmt.Errorf("no source of scheme %q; supported are %s, a file's path, and - for standard input",
+			name, strings.Join(list, ", "))}
+	}
+	return s, rest, nil
 }
 
 // splitScheme cuts "scheme:" off a URL. A path may hold a colon: a scheme is

@@ -122,11 +122,28 @@ func (p *pump) step(ctx context.Context) error {
 			p.opt.First()
 		}
 	}
-	p.seg.Drops(int(b.Dropped))
+	p.hand(b)
+	return p.look(b.Arrived)
+}
+
+// hand gives a batch to the segmenter.
+func (p *pump) hand(b *Batch) {
+	if b.Splice {
+		p.seg.Splice()
+	}
+	p.seg.Drops(int(b.Dropped) + int(b.Lost))
 	for _, d := range b.Datagrams {
 		p.seg.WriteAt(d, b.Arrived)
 	}
-	return p.look(b.Arrived)
+	if b.Program != nil {
+		p.seg.SetProgram(b.Program)
+	}
+	if b.LostUnits {
+		p.seg.Drops(1)
+	}
+	for k := range b.Units {
+		p.seg.WriteUnit(&b.Units[k], b.Arrived)
+	}
 }
 
 // look sees what has become of the batches so far.

@@ -167,6 +167,21 @@ func (d *Demuxer) finish(flush bool) {
 	}
 }
 
+// Splice says that what was written is whole to its end and that what follows
+// begins anew: continuity counters are not compared across this place.
+func (d *Demuxer) Splice() {
+	d.fr.flush(d.packet)
+	d.pat.cc, d.pmt.cc = -1, -1
+	if d.program == nil {
+		return
+	}
+	for k := range d.program.Tracks {
+		if s := d.byPID[d.program.Tracks[k].PID]; s != nil {
+			s.cc = -1
+		}
+	}
+}
+
 // Stats returns the counts so far.
 func (d *Demuxer) Stats() Stats {
 	s := d.stats

@@ -284,6 +284,12 @@ func parsePMT(pid uint16, sec []byte) (*Program, error) {
 		t.Codec, t.Kind = classify(t.StreamType, meaning[k])
 		p.Tracks = append(p.Tracks, t)
 	}
+	p.sortTracks()
+	return p, nil
+}
+
+// sortTracks puts video first, then goes by PID.
+func (p *Program) sortTracks() {
 	sort.SliceStable(p.Tracks, func(i, j int) bool {
 		a, b := p.Tracks[i], p.Tracks[j]
 		if (a.Kind == Video) != (b.Kind == Video) {
@@ -291,7 +297,6 @@ func parsePMT(pid uint16, sec []byte) (*Program, error) {
 		}
 		return a.PID < b.PID
 	})
-	return p, nil
 }
 
 func descriptorsFit(b []byte) bool {

@@ -110,6 +110,9 @@ type Segmenter struct {
 	lastInit    []byte
 	lastProg    *mpegts.Program
 	afterJump   bool // the next segment written follows a jump
+
+	unitNumber int64            // units and maps taken by WriteUnit and SetProgram
+	unitPES    map[uint16]int64 // units of each PID taken by WriteUnit
 }
 
 // programAt is a program map and the packet that it came in force with.
@@ -172,7 +175,7 @@ func New(cfg Config, emit func(*m4f.Segment)) *Segmenter {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System
 	}
-	s := &Segmenter{cfg: cfg, emit: emit, tracks: map[uint16]*trackState{}}
+	s := &Segmenter{cfg: cfg, emit: emit, tracks: map[uint16]*trackState{}, unitPES: map[uint16]int64{}}
 	s.dater = dater{unpaced: cfg.Unpaced, start: cfg.Start, hint: cfg.Hint}
 	s.dmx = mpegts.NewDemuxer(cfg.Program, (*handler)(s))
 	s.now = m4f.UTCOf(cfg.Clock.Now())
