@@ -9,7 +9,7 @@ type sound struct {
 	entry    string // sample entry type
 	rate     uint32 // Hz
 	channels uint16
-	config   mp4.Box // esds, dac3 or dec3
+	config   mp4.Box // esds, dac3, dec3, ddts or dOps; nil: none
 }
 
 // soundOf reads the configuration out of the first frame's first bytes. A
@@ -49,7 +49,9 @@ func (s *sound) box() mp4.Box {
 		rate = 0
 	}
 	e := mp4.CreateAudioSampleEntryBox(s.entry, s.channels, 16, uint16(rate), nil)
-	e.Children = append(e.Children, s.config)
+	if s.config != nil {
+		e.Children = append(e.Children, s.config)
+	}
 	return e
 }
 

@@ -16,11 +16,20 @@ const (
 	CodecEAC3       Codec = 7 // ETSI TS 102 366 annex E; ec-3
 	CodecData       Codec = 8 // whole PES packets; urim
 	CodecSections   Codec = 9 // whole sections; urim
+
+	// CodecLATM is raw AAC frames (ISO/IEC 14496-3) whose configuration is an
+	// AudioSpecificConfig: from LATM, RTP or MP4; mp4a.
+	CodecLATM  Codec = 10
+	CodecDTS   Codec = 11 // ETSI TS 102 114; dtsc, dtsh, dtsl, dtse
+	CodecOpus  Codec = 12 // RFC 6716, packets without control header; Opus
+	CodecALaw  Codec = 13 // ITU-T G.711; alaw
+	CodecMuLaw Codec = 14 // ITU-T G.711; ulaw
 )
 
 var codecNames = [...]string{
 	CodecH264: "h264", CodecHEVC: "hevc", CodecMPEG2Video: "mpeg2video", CodecAAC: "aac",
 	CodecMPEGAudio: "mpegaudio", CodecAC3: "ac3", CodecEAC3: "eac3", CodecData: "data", CodecSections: "sections",
+	CodecLATM: "latm", CodecDTS: "dts", CodecOpus: "opus", CodecALaw: "alaw", CodecMuLaw: "mulaw",
 }
 
 // String returns a short lower-case name.
@@ -32,13 +41,15 @@ func (c Codec) String() string {
 }
 
 // Valid says whether c is a codec of this format.
-func (c Codec) Valid() bool { return c >= CodecH264 && c <= CodecSections }
+func (c Codec) Valid() bool { return c >= CodecH264 && c <= CodecMuLaw }
 
 // IsVideo says whether c is a video codec.
 func (c Codec) IsVideo() bool { return c >= CodecH264 && c <= CodecMPEG2Video }
 
 // IsAudio says whether c is an audio codec.
-func (c Codec) IsAudio() bool { return c >= CodecAAC && c <= CodecEAC3 }
+func (c Codec) IsAudio() bool {
+	return c >= CodecAAC && c <= CodecEAC3 || c >= CodecLATM && c <= CodecMuLaw
+}
 
 // IsData says whether samples of c are carried whole in a timed-metadata track.
 func (c Codec) IsData() bool { return c == CodecData || c == CodecSections }
@@ -61,9 +72,13 @@ type TrackConfig struct {
 	// SequenceHeader is the sequence header of MPEG-1 and MPEG-2 video with
 	// its extensions as in the stream, start codes included.
 	SequenceHeader []byte
-	// FrameHeader is the first bytes, up to 64, of the first audio frame of
-	// the segment (for AAC: with its ADTS header). Nil gives the generic sample
-	// entry of the codec.
+	// FrameHeader says how the first audio frame of the segment is coded. Nil
+	// gives the generic sample entry of the codec. It is the first bytes of the
+	// frame, up to 64 (of CodecAAC with its ADTS header), but for
+	//   - CodecLATM, the AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1);
+	//   - CodecOpus, whose configuration is in Descriptors: anything;
+	//   - CodecALaw and CodecMuLaw, the number of channels in 1 byte and the
+	//     sampling rate in Hz in 4 bytes, big-endian.
 	FrameHeader []byte
 }
 

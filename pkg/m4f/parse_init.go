@@ -221,6 +221,7 @@ var entryTypes = [...][]string{
 	CodecH264: {"avc1", "avc3"}, CodecHEVC: {"hvc1", "hev1"}, CodecMPEG2Video: {"mp4v"},
 	CodecAAC: {"mp4a"}, CodecMPEGAudio: {"mp4a"}, CodecAC3: {"ac-3"}, CodecEAC3: {"ec-3"},
 	CodecData: {"urim"}, CodecSections: {"urim"},
+	CodecLATM: {"mp4a"}, CodecDTS: {"dtsc"}, CodecOpus: {"Opus"}, CodecALaw: {"alaw"}, CodecMuLaw: {"ulaw"},
 }
 
 // parseEntry reads the sample entry by the codec that the track box names.
