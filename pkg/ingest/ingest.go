@@ -134,7 +134,7 @@ type scheme struct {
 
 // schemes are the supported URL schemes.
 var schemes = map[string]scheme{
-	"udp":  {open: openUDP, shared: true},
+	"udp":  {open: openUDP, check: checkUDP, shared: true},
 	"file": {open: openFileURL},
 }
 

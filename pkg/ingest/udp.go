@@ -19,7 +19,7 @@ const slots = 64
 // openUDP opens udp://HOST:PORT[?OPTIONS].
 func openUDP(ctx context.Context, rest string, opt Options) (Source, error) {
 	fail := func(err error) (Source, error) { return nil, &URLError{"udp:" + rest, err} }
-	u, err := parseUDP(ctx, rest, opt)
+	u, err := parseUDP(ctx, rest, opt, lookupSystem)
 	if err != nil {
 		return fail(err)
 	}

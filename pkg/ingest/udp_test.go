@@ -437,3 +437,19 @@ func BenchmarkUDPRead(b *testing.B) {
 		}
 	}
 }
+
+func TestCheckUDP(t *testing.T) {
+	for _, u := range []string{"udp://239.1.2.3:1234", "udp://@239.1.2.3:1234?interface=eth7&source=10.0.0.1&buffer_size=4M",
+		"udp://no.such.host.example:1234", "udp://[ff02::1%25eth9]:1234", "udp://:1234"} {
+		if err := Check(u); err != nil {
+			t.Errorf("%s: %v", u, err)
+		}
+	}
+	for u, want := range map[string]string{"udp://239.1.2.3": "no port", "udp://:1?bufsize=3": "unknown option", "udp://1.2.3.4.5:9": "not an IP address",
+		"udp://host:1?source=10.0.0.1": "needs a multicast group"} {
+		var ue *URLError
+		if err := Check(u); !errors.As(err, &ue) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %q", u, err, want)
+		}
+	}
+}

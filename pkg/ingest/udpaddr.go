@@ -16,6 +16,20 @@ import (
 // second of 100 Mbit/s in the kernel's accounting.
 const defaultBuffer = 8 << 20
 
+// lookup finds the addresses of a name.
+type lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+
+// lookupSystem asks the system's resolver.
+func lookupSystem(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// lookupNothing takes any name for an address of this machine: what a URL
+// says is checked without asking anybody.
+func lookupNothing(context.Context, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.IPv6Unspecified()}, nil
+}
+
 // udpAddr is what a udp URL says.
 type udpAddr struct {
 	addr   netip.AddrPort // group, local address, or unspecified
@@ -25,15 +39,23 @@ type udpAddr struct {
 	buffer int            // bytes of socket buffer
 }
 
+// checkUDP says what is wrong with a udp URL, without looking names up.
+func checkUDP(rest string) error {
+	if _, err := parseUDP(context.Background(), rest, Options{}, lookupNothing); err != nil {
+		return &URLError{"udp:" + rest, err}
+	}
+	return nil
+}
+
 // parseUDP reads //HOST:PORT[?OPTIONS], taking the interface from the options
 // of Open where the URL has none.
-func parseUDP(ctx context.Context, rest string, opt Options) (*udpAddr, error) {
+func parseUDP(ctx context.Context, rest string, opt Options, look lookup) (*udpAddr, error) {
 	rest = strings.TrimPrefix(rest, "//")
 	host, query, _ := strings.Cut(rest, "?")
 	// udp://@GROUP:PORT is how some players write it.
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "@"), "/")
 	u := &udpAddr{ifname: opt.Interface, buffer: defaultBuffer}
-	if err := u.parseHost(ctx, host); err != nil {
+	if err := u.parseHost(ctx, host, look); err != nil {
 		return nil, err
 	}
 	if err := u.parseQuery(query); err != nil {
@@ -50,7 +72,7 @@ func parseUDP(ctx context.Context, rest string, opt Options) (*udpAddr, error) {
 	return u, nil
 }
 
-func (u *udpAddr) parseHost(ctx context.Context, hostport string) error {
+func (u *udpAddr) parseHost(ctx context.Context, hostport string, look lookup) error {
 	i := strings.LastIndexByte(hostport, ':')
 	if i < 0 || strings.HasSuffix(hostport, "]") {
 		return errors.New("no port; write udp://ADDRESS:PORT")
@@ -73,7 +95,7 @@ func (u *udpAddr) parseHost(ctx context.Context, hostport string) error {
 		u.any, u.addr = true, netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port))
 		return nil
 	}
-	addr, err := resolve(ctx, strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	addr, err := resolve(ctx, strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), look)
 	if err != nil {
 		return err
 	}
@@ -83,14 +105,14 @@ func (u *udpAddr) parseHost(ctx context.Context, hostport string) error {
 
 // resolve reads an address, its zone behind % or %25 (RFC 6874), or looks up
 // the name of this machine.
-func resolve(ctx context.Context, host string) (netip.Addr, error) {
+func resolve(ctx context.Context, host string, look lookup) (netip.Addr, error) {
 	if addr, err := netip.ParseAddr(strings.Replace(host, "%25", "%", 1)); err == nil {
 		return addr.Unmap(), nil
 	}
 	if strings.Trim(host, "0123456789.") == "" || strings.ContainsAny(host, ":[]% ") {
 		return netip.Addr{}, fmt.Errorf("%q is not an IP address", host)
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := look(ctx, host)
 	if err != nil {
 		return netip.Addr{}, err
 	}
