@@ -1,0 +1,88 @@
+package ingest
+
+import (
+	"context"
+	"time"
+)
+
+// The naps of a network source, longest first. One of 40 ms is 25 wake-ups a
+// second and adds 20 ms to the delay, on average.
+var naps = [...]time.Duration{40 * time.Millisecond, 20 * time.Millisecond, 10 * time.Millisecond,
+	5 * time.Millisecond, 2 * time.Millisecond, time.Millisecond}
+
+// napEpoch is the grid of the naps: all sources of a process wake up together,
+// which is one wake-up of the machine and not one a source.
+var napEpoch = time.Now()
+
+// napper waits between two reads of a socket, so long that the reads are few
+// and so short that the socket's buffer stays almost empty.
+type napper struct {
+	budget int // bytes, in the kernel's accounting, that may pile up
+	nap    time.Duration
+	timer  *time.Timer
+	due    bool // the socket is empty: nap before the next read
+
+	since time.Time // of the figures below
+	used  int       // bytes received, in the kernel's accounting
+}
+
+// newNapper returns a napper for a socket with a receive buffer of so many
+// bytes (as asked for: the kernel grants twice that).
+func newNapper(buffer int) *napper {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return &napper{budget: buffer / 4, nap: naps[0], timer: t, since: time.Now()}
+}
+
+// wait naps if the last read emptied the socket.
+func (n *napper) wait(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || !n.due {
+		return err
+	}
+	n.timer.Reset(n.nap - time.Since(napEpoch)%n.nap)
+	select {
+	case <-n.timer.C:
+		n.due = false
+		return nil
+	case <-ctx.Done():
+		n.timer.Stop()
+		return ctx.Err()
+	}
+}
+
+// received notes what a round of reads returned. More says that one of them
+// filled all slots, so that there may be more: the next follows at once.
+func (n *napper) received(packets, bytes int, more bool) {
+	if more {
+		n.used += charge(packets, bytes)
+		return
+	}
+	n.drained(packets, bytes)
+}
+
+// drained notes what the read returned that emptied the socket, and sets the
+// next nap by the rate since the socket was last empty.
+func (n *napper) drained(packets, bytes int) {
+	n.used += charge(packets, bytes)
+	now := time.Now()
+	if d := now.Sub(n.since); d >= naps[len(naps)-1]/2 {
+		n.nap = napFor(n.used, d, n.budget)
+		n.since, n.used = now, 0
+	}
+	n.due = true
+}
+
+// napFor returns the longest nap in which no more than budget bytes arrive at
+// a rate of used bytes in d.
+func napFor(used int, d time.Duration, budget int) time.Duration {
+	for _, nap := range naps {
+		if float64(used)*float64(nap) <= float64(budget)*float64(d) {
+			return nap
+		}
+	}
+	return naps[len(naps)-1]
+}
+
+// charge is what the kernel charges to the receive buffer for datagrams: about
+// a kilobyte each beyond their bytes.
+func charge(packets, bytes int) int { return bytes + packets*1024 }
