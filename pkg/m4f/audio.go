@@ -14,7 +14,8 @@ type sound struct {
 
 // soundOf reads the configuration out of the first frame's first bytes. A
 // header that is absent or cannot be read gives the codec's generic entry:
-// stereo at 48 kHz (AAC-LC; MPEG-1 layer II; AC-3 and E-AC-3 at 192 kbit/s).
+// stereo at 48 kHz (AAC-LC; MPEG-1 layer II; AC-3 and E-AC-3 at 192 kbit/s; DTS
+// at 768 kbit/s; Opus), or mono at 8 kHz (G.711).
 func soundOf(t *Track) sound {
 	h := t.Config.FrameHeader
 	var s sound
@@ -39,6 +40,21 @@ func soundOf(t *Track) sound {
 		if s, ok = eac3Sound(h); !ok {
 			s, _ = eac3Sound([]byte{0x0B, 0x77, 0x01, 0x7F, 0x34, 0x80, 0, 0})
 		}
+	case CodecLATM:
+		if s, ok = latmSound(h); !ok {
+			s, _ = latmSound([]byte{0x11, 0x90})
+		}
+	case CodecDTS:
+		if len(t.Samples) > 0 && len(h) > 0 {
+			h = t.Samples[0].Data // the extension substreams behind the core
+		}
+		if s, ok = dtsSound(h); !ok {
+			s, _ = dtsSound(genericDTS)
+		}
+	case CodecOpus:
+		s = opusSound(t.Config.Descriptors)
+	case CodecALaw, CodecMuLaw:
+		s = g711Sound(t.Config.Codec, h)
 	}
 	return s
 }
@@ -107,11 +123,20 @@ func aacSound(h []byte) (sound, bool) {
 // that opens a raw data block into the byte-aligned form that follows a
 // GASpecificConfig of 16 bits, and counts its channels.
 func programConfig(b []byte) ([]byte, uint16) {
-	r := &bitReader{b: b}
+	r, w := &bitReader{b: b}, &bitWriter{}
 	if r.u(3) != 5 { // ID_PCE
 		return nil, 0
 	}
-	w := &bitWriter{}
+	channels := copyPCE(r, w)
+	if r.bad || channels == 0 {
+		return nil, 0
+	}
+	return w.b, channels
+}
+
+// copyPCE copies a program_config_element behind its ID and counts its
+// channels.
+func copyPCE(r *bitReader, w *bitWriter) uint16 {
 	put := func(n int) uint32 { v := r.u(n); w.put(v, n); return v }
 	put(10) // element_instance_tag, object_type, sampling_frequency_index
 	front, side, back, lfe, assoc, cc := put(4), put(4), put(4), put(2), put(3), put(4)
@@ -136,16 +161,13 @@ func programConfig(b []byte) ([]byte, uint16) {
 		put(5)
 	}
 	// byte_alignment is relative to the start of the element's container: the
-	// raw data block there, the AudioSpecificConfig here.
+	// raw data block or the AudioSpecificConfig.
 	r.skip(-r.pos & 7)
 	w.align()
 	for n := put(8); n > 0 && !r.bad; n-- {
 		put(8)
 	}
-	if r.bad || channels == 0 {
-		return nil, 0
-	}
-	return w.b, channels
+	return channels
 }
 
 // bitWriter writes bit by bit, most significant first.

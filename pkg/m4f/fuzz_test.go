@@ -133,7 +133,7 @@ func FuzzParseHeaderBox(f *testing.F) {
 func FuzzConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		spec := &SegmentSpec{TargetDuration: 1}
-		for c := CodecH264; c <= CodecSections; c++ {
+		for c := CodecH264; c <= CodecMuLaw; c++ {
 			spec.Tracks = append(spec.Tracks, Track{
 				Config: TrackConfig{
 					Codec: c, Descriptors: b[:min(len(b), 1023)], VPS: [][]byte{b}, SPS: [][]byte{b}, PPS: [][]byte{b},

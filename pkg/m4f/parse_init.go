@@ -37,7 +37,8 @@ type TrackInfo struct {
 	SampleRate                  uint16 // of an audio sample entry, Hz; 0 above 65535
 	Channels                    uint16 // of an audio sample entry
 	// DecoderConfig is the body of the sample entry's configuration: the
-	// decoder specific info of an esds, or the body of avcC, hvcC, dac3, dec3.
+	// decoder specific info of an esds, or the body of avcC, hvcC, dac3, dec3,
+	// ddts, dOps.
 	DecoderConfig []byte
 	// SampleEntry is the whole sample entry box.
 	SampleEntry []byte
@@ -215,13 +216,13 @@ const (
 	audioFields  = 28
 )
 
-// entryTypes are the sample entry types that each codec has, the one with
-// parameter sets in band last.
+// entryTypes are the sample entry types that each codec has; of video, the one
+// with parameter sets in band last.
 var entryTypes = [...][]string{
 	CodecH264: {"avc1", "avc3"}, CodecHEVC: {"hvc1", "hev1"}, CodecMPEG2Video: {"mp4v"},
 	CodecAAC: {"mp4a"}, CodecMPEGAudio: {"mp4a"}, CodecAC3: {"ac-3"}, CodecEAC3: {"ec-3"},
 	CodecData: {"urim"}, CodecSections: {"urim"},
-	CodecLATM: {"mp4a"}, CodecDTS: {"dtsc"}, CodecOpus: {"Opus"}, CodecALaw: {"alaw"}, CodecMuLaw: {"ulaw"},
+	CodecLATM: {"mp4a"}, CodecDTS: {"dtsc", "dtsh", "dtsl", "dtse"}, CodecOpus: {"Opus"}, CodecALaw: {"alaw"}, CodecMuLaw: {"ulaw"},
 }
 
 // parseEntry reads the sample entry by the codec that the track box names.
@@ -237,7 +238,7 @@ func (t *TrackInfo) parseEntry() error {
 	if i == len(types) {
 		return fmt.Errorf("sample entry %q of codec %s", e.typ, t.Config.Codec)
 	}
-	t.Config.InBand = i == 1
+	t.Config.InBand = i == 1 && t.Config.Codec.IsVideo()
 	fields := 8
 	switch {
 	case t.Config.Codec.IsVideo():
@@ -290,7 +291,7 @@ func (t *TrackInfo) parseConfig(c box) (err error) {
 	case "hvcC":
 		t.DecoderConfig = c.body
 		return t.parseHVCC(c.body)
-	case "dac3", "dec3":
+	case "dac3", "dec3", "ddts", "dOps":
 		t.DecoderConfig = c.body
 	}
 	return err
