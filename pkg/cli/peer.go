@@ -35,7 +35,7 @@ func (o *peerOptions) client(peer config.Peer) (*m4fhttp.Client, error) {
 	var roots *x509.CertPool
 	var err error
 	if o.keyFile != "" {
-		if keys, err = m4fhttp.LoadClusterKeys(o.keyFile); err != nil {
+		if keys, err = config.LoadClusterKeys(o.keyFile); err != nil {
 			return nil, err
 		}
 	}

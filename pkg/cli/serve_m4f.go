@@ -77,7 +77,7 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 	}
 	var keys []string
 	if o.keyFile != "" {
-		if keys, err = m4fhttp.LoadClusterKeys(o.keyFile); err != nil {
+		if keys, err = config.LoadClusterKeys(o.keyFile); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/ingest"
 	"github.com/twindvr/twindvr/pkg/node"
 )
 
@@ -58,7 +59,7 @@ Exit status: 0 ended by a signal, 2 trouble.`,
 }
 
 func runSupervise(ctx context.Context, o superviseOptions, io IO) error {
-	c, err := config.Load(o.config)
+	c, err := loadConfig(o.config)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,13 @@ func runSupervise(ctx context.Context, o superviseOptions, io IO) error {
 	notify(daemon.SdNotifyStopping)
 	<-done
 	return nil
+}
+
+// loadConfig reads a configuration whose inputs are peers and what ingest opens.
+func loadConfig(file string) (*config.Config, error) {
+	return config.Load(file, config.Sources{
+		Schemes: ingest.Schemes(), Program: ingest.SplitProgram, Check: ingest.Check, Shared: ingest.Shared, Redact: ingest.Redact,
+	})
 }
 
 // attend reloads on SIGHUP and feeds the service manager's watchdog.
@@ -123,7 +131,7 @@ func attend(ctx context.Context, n *node.Node, file string, hup <-chan os.Signal
 func reload(ctx context.Context, n *node.Node, file string) {
 	notify(daemon.SdNotifyReloading + fmt.Sprintf("\nMONOTONIC_USEC=%d", monotonic()))
 	defer notify(daemon.SdNotifyReady)
-	c, err := config.Load(file)
+	c, err := loadConfig(file)
 	if err == nil {
 		err = n.Reload(ctx, c)
 	}

@@ -55,7 +55,7 @@ func (s *Stream) placeless() Stream {
 	c.Inputs = make([]*Input, len(s.Inputs))
 	for i, in := range s.Inputs {
 		one := *in
-		one.Pos, one.has = Pos{}, nil
+		one.Pos, one.has, one.shared = Pos{}, nil, false
 		c.Inputs[i] = &one
 	}
 	return c

@@ -16,7 +16,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -70,7 +69,7 @@ type Stream struct {
 // Input is one of the ways to get a stream.
 type Input struct {
 	Pos  Pos
-	URL  string // as written
+	URL  string // as written, for a source without program=
 	Peer *Peer  // for m4f:// and m4fs://, else nil
 	// SourceTimeout is how long an input may deliver nothing before it counts
 	// as not working.
@@ -87,7 +86,8 @@ type Input struct {
 	// lowest. Always 0 for a peer.
 	Program uint16
 
-	has map[string]bool // options written for this input itself
+	has    map[string]bool // options written for this input itself
+	shared bool            // hearing it costs its sender nothing
 }
 
 // Standby is what an input does while one before it works.
@@ -171,7 +171,7 @@ func (c *Config) Errorf(at Pos, format string, args ...any) *Error {
 // Load reads a configuration file, and the cluster key file that it names. A
 // relative cluster key file is looked for beside the configuration. The error
 // is an Errors where the file could be read but not understood.
-func Load(path string) (*Config, error) {
+func Load(path string, sources Sources) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -181,18 +181,14 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := Parse(path, src)
+	c, err := Parse(path, src, sources)
 	if err != nil || c.ClusterKeyFile == "" {
 		return c, err
 	}
 	if !filepath.IsAbs(c.ClusterKeyFile) {
 		c.ClusterKeyFile = filepath.Join(filepath.Dir(path), c.ClusterKeyFile)
 	}
-	if c.ClusterKeys, err = readKeyFile(c.ClusterKeyFile); err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
-			err = fmt.Errorf("cluster key file %s cannot be read: %w", c.ClusterKeyFile, pe.Err)
-		}
+	if c.ClusterKeys, err = LoadClusterKeys(c.ClusterKeyFile); err != nil {
 		return nil, Errors{c.Errorf(c.keyFilePos, "%v", err)}
 	}
 	return c, nil

@@ -9,11 +9,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twindvr/twindvr/pkg/ingest"
 )
+
+// sources are those that the program is built with.
+func sources() Sources {
+	return Sources{Schemes: ingest.Schemes(), Program: ingest.SplitProgram, Check: ingest.Check, Shared: ingest.Shared, Redact: ingest.Redact}
+}
 
 func load(t *testing.T, name string) *Config {
 	t.Helper()
-	c, err := Load(filepath.Join("testdata", name))
+	c, err := Load(filepath.Join("testdata", name), sources())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +59,7 @@ func TestUDPAddresses(t *testing.T) {
 		"udp://224.1.2.3:1234", "udp://@224.1.2.3:1234/", "udp://:1234", "udp://[ff02::1%eth0]:1234", "udp://[::1]:1",
 		"udp://239.0.0.1:5?interface=eth0&source=10.0.0.1&buffer_size=8M", "udp://host.example:5",
 	} {
-		if _, err := Parse("x.conf", []byte("stream a { url "+url+"; dvr /s 1d; }")); err != nil {
+		if _, err := Parse("x.conf", []byte("stream a { url "+url+"; dvr /s 1d; }"), sources()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -115,7 +122,7 @@ func TestSpellings(t *testing.T) {
 		"no-break": strings.ReplaceAll(string(src), "  ", "\u00a0\u200b"),
 		"no end":   strings.TrimRight(string(src), "\n"),
 	} {
-		got, err := Parse("x.conf", []byte(text))
+		got, err := Parse("x.conf", []byte(text), sources())
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if diff := Compare(want, got); !diff.Empty() {
@@ -139,11 +146,11 @@ func TestNoMistakes(t *testing.T) {
 		"http a.example:90; stream a { url m4f://b.example:90/a; dvr /s 3d; }",
 		"http 0; stream a { url m4f://127.0.0.1/a; dvr /s 3d; }",
 	} {
-		if _, err := Parse("x.conf", []byte(src)); err != nil {
+		if _, err := Parse("x.conf", []byte(src), sources()); err != nil {
 			t.Errorf("%s: %v", src, err)
 		}
 	}
-	c, err := Parse("x.conf", []byte("stream a { url udp://h:1 source_timeout=2.5; source_timeout 20; return_after 0; max_retry_timeout 7; dvr /s 3d; }"))
+	c, err := Parse("x.conf", []byte("stream a { url udp://h:1 source_timeout=2.5; source_timeout 20; return_after 0; max_retry_timeout 7; dvr /s 3d; }"), sources())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,23 +186,29 @@ func TestMistakes(t *testing.T) {
 		{inStream("") + "\n" + inStream(""), "4:8: a second stream a; the first is in line 1"},
 		{inStream("url udp://1.2.3.4:5;"), "3:5: a second input udp://1.2.3.4:5; the first is in line 2"},
 		{inStream("url m4f://h:8081/a;"), "3:26: a second input m4f://h/a; the first is in line 2"},
-		{inStream("url udp://1.2.3.4;"), "2:5: udp://1.2.3.4 has no port; expected udp://ADDR:PORT, an IPv6 address in brackets"},
-		{inStream("url udp://1.2.3.4:99999;"), "2:5: udp://1.2.3.4:99999: 99999 is no port"},
-		{inStream("url udp://[ff02::1];"), "2:5: udp://[ff02::1] has no port"},
-		{inStream("url udp://ff02::1:1234;"), "2:5: udp://ff02::1:1234 is no address; expected udp://ADDR:PORT, an IPv6 address in brackets"},
-		{inStream("url udp:1.2.3.4:1;"), "2:5: udp:1.2.3.4:1 is no address"},
-		{inStream("url udp://1.2.3.4:1/x:2;"), "2:5: udp://1.2.3.4:1/x:2 is no address"},
-		{inStream("url udp://1.2.3.4:1?interfac=eth0;"), `2:5: udp://1.2.3.4:1?interfac=eth0 has an unknown option "interfac" (did you mean interface?); expected one of interface, source, buffer_size`},
-		{inStream("url udp://1.2.3.4:1?source=eth0;"), `2:5: udp://1.2.3.4:1?source=eth0: source is the address of the sender, not "eth0"`},
-		{inStream("url udp://1.2.3.4:1?interface=;"), "2:5: udp://1.2.3.4:1?interface=: expected one value for interface"},
-		{inStream("url 1.2.3.4;"), `2:5: "1.2.3.4" is no URL; expected udp://ADDR:PORT, m4f://HOST/STREAM or file:PATH`},
-		{inStream("url upd://1.2.3.4:1;"), `2:5: unknown kind of input "upd" (did you mean udp?); expected udp://, m4f://, m4fs:// or file:`},
-		{inStream("url srt://h:1;"), "2:5: srt:// inputs are not supported by this version"},
+		{inStream("url udp://1.2.3.4;"), "2:5: udp://1.2.3.4: no port; write udp://ADDRESS:PORT"},
+		{inStream("url udp://1.2.3.4:99999;"), `2:5: udp://1.2.3.4:99999: port "99999" is not a number from 1 to 65535`},
+		{inStream("url udp://[ff02::1];"), "2:5: udp://[ff02::1]: no port"},
+		{inStream("url udp://ff02::1:1234;"), "2:5: udp://ff02::1:1234: an IPv6 address stands in brackets: udp://[ff02::1]:1234"},
+		{inStream("url udp:1.2.3.4:1;"), "2:5: udp:1.2.3.4:1 is no URL; expected udp:// after the kind of input"},
+		{inStream("url udp://1.2.3.4:1/x:2;"), "2:5: udp://1.2.3.4:1/x:2: "},
+		{inStream("url udp://1.2.3.4:1?interfac=eth0;"), `2:5: udp://1.2.3.4:1?interfac=eth0: unknown option "interfac"; a udp source has interface=, source= and buffer_size=`},
+		{inStream("url udp://1.2.3.4:1?source=eth0;"), `2:5: udp://1.2.3.4:1?source=eth0: source=eth0 is not the address of a sender`},
+		{inStream("url udp://1.2.3.4:1?program=0;"), "2:5: udp://1.2.3.4:1?program=0: program=0 is not a number from 1 to 65535"},
+		{inStream("url udp://1.2.3.4:1?program=2 program=3;"), "2:5: the URL says program 2 and the option program=3; expected one of them"},
+		{inStream("url udp://1.2.3.4:1?program=2; url udp://1.2.3.4:1 program=2;"), "2:36: a second input udp://1.2.3.4:1; the first is in line 2"},
+		{inStream("url udp://1.2.3.4:5?program=2; program 2;"), "3:5: a second input udp://1.2.3.4:5; the first is in line 2"},
+		{inStream(`url "udp://1.2.3.4:1?source=a%0ab";`), "2:5: udp://1.2.3.4:1?source=a%0ab: source=a?b is not the address of a sender"},
+		{inStream("url tshttp://h/x;"), "2:5: tshttp:// is written http:// here"},
+		{inStream("url 1.2.3.4;"), `2:5: "1.2.3.4" is no URL; expected one of file:, `},
+		{inStream("url upd://1.2.3.4:1;"), `2:5: unknown kind of input "upd" (did you mean udp?); expected one of file:, `},
+		{inStream("url gopher://h:1;"), `2:5: unknown kind of input "gopher"; expected one of file:, `},
+		{inStream("url /dev/x:1;"), `2:5: "/dev/x:1" is no URL; expected one of `},
 		{inStream("url m4f://h/../b;"), `2:5: m4f://h/../b: stream ../b: a name that holds ".." would climb out of the archive`},
 		{inStream("url m4f://h/%2e%2e/b;"), `2:5: m4f://h/%2e%2e/b: stream ../b: a name that holds ".."`},
 		{inStream("url m4f://::1/b;"), "2:5: m4f://::1/b: "},
 		{inStream("url m4f://h;"), "2:5: m4f://h names no stream; write a peer as m4f://HOST[:PORT]/STREAM"},
-		{inStream("url file:;"), "2:5: file: names no file"},
+		{inStream("url file:;"), "2:5: file:: no path; write file:PATH"},
 		{inStream("url udp://h:1 source_timeout=0;"), "2:15: source_timeout: 0s is too short; the shortest is 100ms"},
 		{inStream("url udp://h:1 source_timeout=1e3;"), "2:15: source_timeout: 1e3 has an unknown unit"},
 		{inStream("segment_duration 4;"), "2:18: 4 has no unit; write 4s, 4m, 4h or 4d"},
@@ -266,7 +279,7 @@ func TestMistakes(t *testing.T) {
 			"3:2: streams a/b and b would both be kept in /s/a/b",
 		},
 	} {
-		c, err := Parse("x.conf", []byte(v.src))
+		c, err := Parse("x.conf", []byte(v.src), sources())
 		if err == nil {
 			t.Errorf("%.200q: no error, %+v", v.src, c)
 			continue
@@ -283,10 +296,10 @@ func TestMistakes(t *testing.T) {
 
 // Every mistake is told in one go, in the order of the file, ten at the most.
 func TestManyMistakes(t *testing.T) {
-	_, err := Parse("x.conf", []byte("http x;\nstream a {\n  url udp://h\n  dvr /s 3x\n}\nfoo;\n"))
+	_, err := Parse("x.conf", []byte("http x;\nstream a {\n  url udp://h\n  dvr /s 3x\n}\nfoo;\n"), sources())
 	want := strings.Join([]string{
 		"x.conf:1:6: x is no port; a port is a number from 1 to 65535; expected PORT, ADDR:PORT or [IPV6]:PORT",
-		"x.conf:3:7: udp://h has no port; expected udp://ADDR:PORT, an IPv6 address in brackets",
+		"x.conf:3:7: udp://h: no port; write udp://ADDRESS:PORT",
 		`x.conf:3:14: expected ";" after "udp://h"`,
 		"x.conf:4:10: 3x has an unknown unit; units of time are ms, s, m, h, d and w",
 		`x.conf:4:12: expected ";" after "3x"`,
@@ -295,7 +308,7 @@ func TestManyMistakes(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
-	_, err = Parse("x.conf", []byte(strings.Repeat("foo;\n", 25)))
+	_, err = Parse("x.conf", []byte(strings.Repeat("foo;\n", 25)), sources())
 	lines := strings.Split(err.Error(), "\n")
 	if len(lines) != 11 || lines[9][:9] != "x.conf:10" || lines[10] != "x.conf: and 15 more" {
 		t.Errorf("%q", lines)
@@ -312,7 +325,7 @@ func TestKeyFile(t *testing.T) {
 		return path
 	}
 	conf := write("x.conf", "cluster_key_file key;\nstream a { url udp://h:1; dvr /s 1d; }")
-	if _, err := Load(conf); err == nil || !strings.Contains(err.Error(), "x.conf:1:18: cluster key file ") || !strings.Contains(err.Error(), "no such file") {
+	if _, err := Load(conf, sources()); err == nil || !strings.Contains(err.Error(), "x.conf:1:18: cluster key file ") || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("absent: %v", err)
 	}
 	for _, v := range []struct {
@@ -323,12 +336,13 @@ func TestKeyFile(t *testing.T) {
 		{"s3cret\n", []string{"s3cret"}, ""},
 		{" new \r\n\r\nold", []string{"new", "old"}, ""},
 		{"\n \n", nil, "holds no key"},
-		{"a\nb\nc\n", nil, "holds 3 keys; at most two are accepted at once"},
+		{"a\nb\nc\n", nil, "holds 3 keys; one is in use, and a second while it is being replaced"},
 		{"a\x01", nil, "line 1: the cluster key holds a control character"},
-		{strings.Repeat("a", 70000), nil, "too large"},
+		{strings.Repeat("a", maxKey+1), nil, "line 1: the cluster key is longer than 4096 bytes"},
+		{strings.Repeat("a", maxKeyFile+1), nil, "longer than 65536 bytes"},
 	} {
 		write("key", v.text)
-		c, err := Load(conf)
+		c, err := Load(conf, sources())
 		switch {
 		case v.err == "" && err != nil, v.err != "" && (err == nil || !strings.Contains(err.Error(), v.err)):
 			t.Errorf("%.20q: %v, want %q", v.text, err, v.err)
@@ -336,7 +350,7 @@ func TestKeyFile(t *testing.T) {
 			t.Errorf("%.20q: %+v", v.text, c)
 		}
 	}
-	if _, err := Load(filepath.Join(dir, "none.conf")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Load(filepath.Join(dir, "none.conf"), sources()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("absent file: %v", err)
 	}
 }
@@ -345,7 +359,7 @@ func TestCompare(t *testing.T) {
 	old, err := Parse("a", []byte(`http 1; cluster_key k;
 		stream same { url udp://h:1; dvr /s 1d; }
 		stream gone { url udp://h:2; dvr /s 1d; }
-		stream changed { url udp://h:3; url m4f://h/x; dvr /s 1d replicate; }`))
+		stream changed { url udp://h:3; url m4f://h/x; dvr /s 1d replicate; }`), sources())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +369,7 @@ func TestCompare(t *testing.T) {
 	new, err := Parse("b", []byte(`cluster_key k2 k;
 		stream changed { url m4f://h/x; url udp://h:3; dvr /s 1d replicate; }
 		stream added { url udp://h:2; dvr /s 1d; }
-		stream same { segment_duration 4s; url udp://h:1 source_timeout=10s; dvr /s 24h; }`))
+		stream same { segment_duration 4s; url udp://h:1 source_timeout=10s; dvr /s 24h; }`), sources())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,8 +28,8 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte("stream a { url udp://h:1 dvr /s 3d 10G 90% replicate=8Mbit }; } \"x"))
 	f.Fuzz(func(t *testing.T, src []byte) {
-		c, err := Parse("x.conf", src)
-		again, err2 := Parse("x.conf", src)
+		c, err := Parse("x.conf", src, sources())
+		again, err2 := Parse("x.conf", src, sources())
 		if err != nil {
 			if err2 == nil || err.Error() != err2.Error() {
 				t.Fatalf("once %v, then %v", err, err2)
@@ -77,7 +77,7 @@ func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := drawConfig(t)
 		text := write(t, want)
-		got, err := Parse("x.conf", []byte(text))
+		got, err := Parse("x.conf", []byte(text), sources())
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}

@@ -1,8 +1,7 @@
 package config
 
 import (
-	"bufio"
-	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,47 +9,63 @@ import (
 	"unicode"
 )
 
-// maxKeys is how many cluster keys are accepted at once: the one in use, and
-// the one that it replaces or that will replace it.
-const maxKeys = 2
+const (
+	// maxKeys is how many cluster keys are accepted at once: the one in use,
+	// and the one that it replaces or that will replace it.
+	maxKeys = 2
+	// maxKey bounds a key in bytes, maxKeyFile the file of them.
+	maxKey     = 4096
+	maxKeyFile = 64 << 10
+)
 
-// readKeyFile reads a cluster key file: one key, or two while one of them is
-// being replaced, each on a line of its own. The first is the one to present.
-// Empty lines are passed over.
-func readKeyFile(path string) ([]string, error) {
+// LoadClusterKeys reads a cluster key file: one key, or two while one of them
+// is being replaced, each on a line of its own. Both are accepted; the first is
+// the one to present, and the second where the first is refused. Empty lines
+// are passed over.
+func LoadClusterKeys(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, fmt.Errorf("cluster key file %s cannot be read: %w", path, err)
 	}
 	defer f.Close()
-	const most = 64 << 10
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cluster key file %s cannot be read: %w", path, err)
 	}
-	if len(b) > most {
-		return nil, fmt.Errorf("cluster key file %s: too large for a file of keys, one a line", path)
+	keys, err := parseKeys(string(b))
+	if err != nil {
+		return nil, fmt.Errorf("cluster key file %s: %w", path, err)
+	}
+	return keys, nil
+}
+
+// parseKeys reads the text of a cluster key file.
+func parseKeys(text string) ([]string, error) {
+	if len(text) > maxKeyFile {
+		return nil, fmt.Errorf("longer than %d bytes; it holds one key on a line", maxKeyFile)
 	}
 	var keys []string
-	lines := bufio.NewScanner(bytes.NewReader(b))
-	lines.Buffer(nil, most+1)
-	for n := 1; lines.Scan(); n++ {
-		key := strings.TrimSpace(lines.Text())
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		key := strings.TrimSpace(line)
 		if key == "" {
 			continue
 		}
 		if err := validKey(key); err != nil {
-			return nil, fmt.Errorf("cluster key file %s, line %d: %w", path, n, err)
+			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		keys = append(keys, key)
 	}
 	switch {
-	case lines.Err() != nil:
-		return nil, fmt.Errorf("cluster key file %s: %w", path, lines.Err())
 	case len(keys) == 0:
-		return nil, fmt.Errorf("cluster key file %s holds no key", path)
+		return nil, errors.New("it holds no key; write one on a line")
 	case len(keys) > maxKeys:
-		return nil, fmt.Errorf("cluster key file %s holds %d keys; at most two are accepted at once", path, len(keys))
+		return nil, fmt.Errorf("it holds %d keys; one is in use, and a second while it is being replaced", len(keys))
 	}
 	return keys, nil
 }
@@ -59,11 +74,11 @@ func readKeyFile(path string) ([]string, error) {
 func validKey(key string) error {
 	switch {
 	case key == "":
-		return fmt.Errorf("the cluster key is empty")
-	case len(key) > 1024:
-		return fmt.Errorf("the cluster key is longer than 1024 bytes")
+		return errors.New("the cluster key is empty")
+	case len(key) > maxKey:
+		return fmt.Errorf("the cluster key is longer than %d bytes", maxKey)
 	case strings.ContainsFunc(key, unicode.IsControl):
-		return fmt.Errorf("the cluster key holds a control character")
+		return errors.New("the cluster key holds a control character; write it on one line of text")
 	}
 	return nil
 }

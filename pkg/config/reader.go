@@ -9,8 +9,8 @@ import (
 // Parse reads the text of a configuration file; name stands in its errors,
 // which are an Errors with every mistake found. It opens no file: the keys of
 // a cluster_key_file are read by Load.
-func Parse(name string, src []byte) (*Config, error) {
-	r := &reader{file: name}
+func Parse(name string, src []byte, sources Sources) (*Config, error) {
+	r := &reader{file: name, sources: sources}
 	c := &Config{File: name, HTTP: DefaultHTTP}
 	parts := syntax(r, src)
 	var top []*statement
@@ -34,8 +34,9 @@ func Parse(name string, src []byte) (*Config, error) {
 
 // reader collects the mistakes of one file.
 type reader struct {
-	file string
-	errs Errors
+	file    string
+	sources Sources
+	errs    Errors
 }
 
 func (r *reader) errorf(at Pos, format string, args ...any) {

@@ -2,12 +2,9 @@ package config
 
 import (
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
-	"net/url"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -162,6 +159,12 @@ func finishStream(r *reader, b *streamBlock, owner string) {
 	for i, in := range s.Inputs {
 		b.defaults.fill(in, i > 0 && peerBefore)
 		peerBefore = peerBefore || in.Peer != nil
+		for _, other := range s.Inputs[:i] {
+			if other.same(in) {
+				r.errorf(in.Pos, "a second input %s; the first is in line %d", clip(r.sources.Redact(in.URL)), other.Pos.Line)
+				break
+			}
+		}
 	}
 	switch {
 	case peerBefore:
@@ -178,12 +181,6 @@ func setInput(r *reader, b *streamBlock, st *statement) {
 	if !r.inputURL(in) {
 		return
 	}
-	for _, other := range b.Inputs {
-		if other.URL == in.URL || in.Peer != nil && other.Peer != nil && *in.Peer == *other.Peer {
-			r.errorf(in.Pos, "a second input %s; the first is in line %d", clip(in.URL), other.Pos.Line)
-			return
-		}
-	}
 	var own options
 	for _, w := range st.Words[2:] {
 		name, value, ok := strings.Cut(w.text, "=")
@@ -198,8 +195,7 @@ func setInput(r *reader, b *streamBlock, st *statement) {
 			own.set(r, w, name, value, "the options of an input")
 		}
 	}
-	own.apply(in)
-	in.has = own.has
+	own.apply(r, in)
 	if in.Peer != nil && own.has["program"] {
 		r.errorf(in.Pos, "program chooses from a transport stream; a peer sends one program only")
 	}
@@ -209,92 +205,15 @@ func setInput(r *reader, b *streamBlock, st *statement) {
 	b.Inputs = append(b.Inputs, in)
 }
 
+// same says whether two inputs are one: programs of one multiplex are two.
+func (in *Input) same(other *Input) bool {
+	if in.Peer != nil && other.Peer != nil {
+		return *in.Peer == *other.Peer
+	}
+	return in.URL == other.URL && in.Program == other.Program
+}
+
 func (b *streamBlock) knows(name string) bool { return find(streamWords, name) != nil }
-
-// inputSchemes are the kinds of input that this version reads, laterSchemes
-// those that it will.
-var (
-	inputSchemes = []string{"udp", "m4f", "m4fs", "file"}
-	laterSchemes = []string{"rtp", "srt", "http", "https", "tshttp", "tshttps", "hls", "hlss", "rtsp", "rtsps"}
-)
-
-// inputURL reads the URL of an input.
-func (r *reader) inputURL(in *Input) bool {
-	scheme, rest, ok := strings.Cut(in.URL, ":")
-	if !ok || scheme == "" {
-		r.errorf(in.Pos, "%s is no URL; expected udp://ADDR:PORT, m4f://HOST/STREAM or file:PATH", quoted(in.URL))
-		return false
-	}
-	for _, later := range laterSchemes {
-		if scheme == later {
-			r.errorf(in.Pos, "%s:// inputs are not supported by this version; expected udp://, m4f://, m4fs:// or file:", scheme)
-			return false
-		}
-	}
-	var err error
-	switch scheme {
-	case "m4f", "m4fs":
-		var p Peer
-		if p, err = ParsePeer(in.URL); err == nil {
-			in.Peer = &p
-		}
-	case "udp":
-		err = checkUDP(in.URL)
-	case "file":
-		if path, _, _ := strings.Cut(rest, "?"); strings.Trim(path, "/") == "" {
-			err = fmt.Errorf("%s names no file; expected file:PATH", clip(in.URL))
-		}
-	default:
-		r.errorf(in.Pos, "unknown kind of input %s%s; expected udp://, m4f://, m4fs:// or file:", quoted(scheme), didYouMean(scheme, inputSchemes))
-		return false
-	}
-	if err != nil {
-		r.errorf(in.Pos, "%v", err)
-	}
-	return err == nil
-}
-
-// udpOptions are what the query of a udp URL can hold.
-var udpOptions = []string{"interface", "source", "buffer_size"}
-
-// checkUDP refuses what cannot be the address of a UDP input. Whether the group
-// can be joined is seen when the socket is opened.
-func checkUDP(s string) error {
-	const want = "expected udp://ADDR:PORT, an IPv6 address in brackets"
-	addr, query, _ := strings.Cut(strings.TrimPrefix(s, "udp:"), "?")
-	addr, ok := strings.CutPrefix(strings.TrimSuffix(addr, "/"), "//")
-	if !ok {
-		return fmt.Errorf("%s is no address; %s", clip(s), want)
-	}
-	host, port, err := net.SplitHostPort(strings.TrimPrefix(addr, "@"))
-	switch {
-	case err != nil && !strings.Contains(strings.TrimPrefix(addr, "["), ":"), err != nil && strings.HasSuffix(addr, "]"):
-		return fmt.Errorf("%s has no port; %s", clip(s), want)
-	case err != nil, strings.ContainsAny(host, "/@"):
-		return fmt.Errorf("%s is no address; %s", clip(s), want)
-	}
-	if _, err := ParsePort(port); err != nil {
-		return fmt.Errorf("%s: %v", clip(s), err)
-	}
-	options, err := url.ParseQuery(query)
-	if err != nil {
-		return fmt.Errorf("%s: what follows the ? cannot be read; expected OPTION=VALUE with & between", clip(s))
-	}
-	for _, name := range slices.Sorted(maps.Keys(options)) {
-		if !slices.Contains(udpOptions, name) {
-			return fmt.Errorf("%s has an unknown option %s%s; expected %s", clip(s), quoted(name), didYouMean(name, udpOptions), oneOf(udpOptions))
-		}
-		if len(options[name]) > 1 || options[name][0] == "" {
-			return fmt.Errorf("%s: expected one value for %s", clip(s), name)
-		}
-	}
-	if source := options.Get("source"); source != "" {
-		if _, err := netip.ParseAddr(source); err != nil {
-			return fmt.Errorf("%s: source is the address of the sender, not %s", clip(s), quoted(source))
-		}
-	}
-	return nil
-}
 
 func setDVR(r *reader, b *streamBlock, st *statement) {
 	path, depth := st.Words[1], st.Words[2]
@@ -426,9 +345,15 @@ func (o *options) set(r *reader, w *word, name, value, owner string) {
 }
 
 // apply sets what the options say of an input.
-func (o *options) apply(in *Input) {
+func (o *options) apply(r *reader, in *Input) {
 	in.SourceTimeout, in.ReturnAfter, in.MaxRetryTimeout = o.SourceTimeout, o.ReturnAfter, o.MaxRetryTimeout
-	in.Standby, in.Program = o.Standby, o.Program
+	in.Standby, in.has = o.Standby, o.has
+	switch {
+	case in.Program == 0:
+		in.Program = o.Program
+	case o.has["program"] && o.Program != in.Program:
+		r.errorf(in.Pos, "the URL says program %d and the option program=%d; expected one of them", in.Program, o.Program)
+	}
 }
 
 // fill completes an input from the options of its stream and the defaults.
@@ -451,10 +376,10 @@ func (o *options) fill(in *Input, behindPeer bool) {
 	case in.has["standby"]:
 	case o.has["standby"]:
 		in.Standby = o.Standby
-	case behindPeer && strings.HasPrefix(in.URL, "udp:"):
+	case behindPeer && in.shared:
 		in.Standby = Hot
 	}
-	if in.Peer == nil && !in.has["program"] {
+	if in.Peer == nil && in.Program == 0 {
 		in.Program = o.Program
 	}
 }

@@ -23,20 +23,39 @@ const blockSize = 1 << 20
 
 // openFileURL opens file:PATH and file:///PATH.
 func openFileURL(ctx context.Context, rest string, opt Options) (Source, error) {
-	path := rest
-	if p, ok := strings.CutPrefix(rest, "//"); ok {
-		host, tail, _ := strings.Cut(p, "/")
-		if host != "" && host != "localhost" {
-			return nil, &URLError{"file:" + rest, fmt.Errorf("%q is not this machine; write file:///PATH or a bare path", host)}
-		}
-		path = "/" + tail
-		// RFC 8089 paths are percent-encoded; a name with a stray % is taken as
-		// it stands.
-		if u, err := url.PathUnescape(path); err == nil {
-			path = u
-		}
+	path, err := filePath(rest)
+	if err != nil {
+		return nil, err
 	}
 	return openPath(ctx, path, opt)
+}
+
+// checkFileURL says what is wrong with a file URL, wherever the file is.
+func checkFileURL(rest string) error {
+	path, err := filePath(rest)
+	if err == nil && strings.Trim(path, "/") == "" {
+		err = &URLError{"file:" + rest, errors.New("no path; write file:PATH")}
+	}
+	return err
+}
+
+// filePath is the path that a file URL names.
+func filePath(rest string) (string, error) {
+	p, ok := strings.CutPrefix(rest, "//")
+	if !ok {
+		return rest, nil
+	}
+	host, tail, _ := strings.Cut(p, "/")
+	if host != "" && host != "localhost" {
+		return "", &URLError{"file:" + rest, fmt.Errorf("%q is not this machine; write file:///PATH or a bare path", host)}
+	}
+	// RFC 8089 paths are percent-encoded; a name with a stray % is taken as
+	// it stands.
+	path := "/" + tail
+	if u, err := url.PathUnescape(path); err == nil {
+		path = u
+	}
+	return path, nil
 }
 
 // openPath opens a file, a FIFO or a device by its path, or standard input.

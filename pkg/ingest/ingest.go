@@ -58,8 +58,11 @@ type Batch struct {
 	// Units are whole access units in the order of decoding, with 33-bit times;
 	// they are handed over with their memory.
 	Units []mpegts.Unit
-	// LostUnits says that access units may be missing before Units.
+	// LostUnits says that access units of any track may be missing before
+	// Units; LostPIDs, that some of these tracks are, or that the next unit of
+	// such a track is not whole.
 	LostUnits bool
+	LostPIDs  []uint16
 	// Arrived is when the batch was taken from the kernel.
 	Arrived time.Time
 }
@@ -115,7 +118,7 @@ type URLError struct {
 	Err error
 }
 
-func (e *URLError) Error() string { return fmt.Sprintf("source %q: %v", e.URL, e.Err) }
+func (e *URLError) Error() string { return fmt.Sprintf("source %q: %v", Redact(e.URL), e.Err) }
 
 // Unwrap returns the cause.
 func (e *URLError) Unwrap() error { return e.Err }
@@ -135,7 +138,7 @@ type scheme struct {
 // schemes are the supported URL schemes.
 var schemes = map[string]scheme{
 	"udp":  {open: openUDP, check: checkUDP, shared: true},
-	"file": {open: openFileURL},
+	"file": {open: openFileURL, check: checkFileURL},
 }
 
 // Schemes returns the supported URL schemes in order.

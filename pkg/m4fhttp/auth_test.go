@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -358,34 +357,4 @@ func (c *countingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.n++
 	c.mu.Unlock()
 	return c.next.RoundTrip(r)
-}
-
-func TestClusterKeys(t *testing.T) {
-	for _, c := range []struct {
-		text string
-		want []string
-		err  string
-	}{
-		{"one\n", []string{"one"}, ""},
-		{"  one  \n\n two", []string{"one", "two"}, ""},
-		{"\n \n", nil, "holds no key"},
-		{"a\nb\nc", nil, "3 keys"},
-		{"a\x00b", nil, "control character"},
-		{strings.Repeat("k", maxKey+1), nil, "longer"},
-	} {
-		got, err := ParseClusterKeys(c.text)
-		if c.err == "" && (err != nil || !slices.Equal(got, c.want)) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
-			t.Errorf("%q: %q, %v", clip(c.text), got, err)
-		}
-	}
-	path := filepath.Join(t.TempDir(), "key")
-	if _, err := LoadClusterKeys(path); err == nil {
-		t.Error("a file that is not there is no error")
-	}
-	if err := os.WriteFile(path, []byte("s3cret\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := LoadClusterKeys(path); err != nil || !slices.Equal(got, []string{"s3cret"}) {
-		t.Errorf("%q, %v", got, err)
-	}
 }

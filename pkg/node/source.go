@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,17 +67,9 @@ const (
 func (c *source) String() string { return "input " + c.url() + " of " + c.s.cfg.Name }
 
 // url is the input's URL without credentials.
-func (c *source) url() string { return withoutCredentials(c.in.URL) }
+func (c *source) url() string { return ingest.Redact(c.in.URL) }
 
 var errEnded = errors.New("it has ended")
-
-func withoutCredentials(raw string) string {
-	if u, err := url.Parse(raw); err == nil && u.User != nil {
-		u.User = nil
-		return u.String()
-	}
-	return raw
-}
 
 // want opens or closes the source.
 func (c *source) want(on bool) {
