@@ -8,6 +8,7 @@ type AudioConfig struct {
 	Rate       uint32 // Hz, of the core; of USAC, of the output
 	OutputRate uint32 // Hz, with spectral band replication where it is announced
 	Channels   uint16 // of the core
+	Layout     int    // channelConfiguration; 0: a program config element says it
 	SBR, PS    bool   // announced: what comes unannounced shows in the frames alone
 	Samples    int    // in a frame, at Rate
 	// Bits is the length of the configuration without an extension behind it; 0
@@ -41,7 +42,7 @@ func ParseAudioSpecificConfig(b []byte) (AudioConfig, bool) {
 			r.u(4)
 		}
 	}
-	c.Channels = channelsOf(layout)
+	c.Channels, c.Layout = channelsOf(layout), int(layout)
 	if !c.readSpecific(r, layout) || r.bad || c.Rate == 0 || c.Samples == 0 || c.Channels == 0 {
 		return AudioConfig{}, false
 	}
