@@ -139,7 +139,10 @@ func (p *pump) hand(b *Batch) {
 		p.seg.SetProgram(b.Program)
 	}
 	if b.LostUnits {
-		p.seg.Drops(1)
+		p.seg.LostUnits(0, 1)
+	}
+	for _, pid := range b.LostPIDs {
+		p.seg.LostUnits(pid, 1)
 	}
 	for k := range b.Units {
 		p.seg.WriteUnit(&b.Units[k], b.Arrived)

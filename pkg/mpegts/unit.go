@@ -4,26 +4,34 @@ import "github.com/twindvr/twindvr/pkg/m4f"
 
 // NewPicture returns the unit of one picture of H.264 or HEVC that did not come
 // in a transport stream: its NAL units without start codes, in their order,
-// copied; times of 90 kHz. Parameter sets that the source tells apart from its
-// pictures belong ahead of each keyframe. It is no unit, and false, when there
-// is no NAL unit in it.
+// copied; times of 90 kHz. All of them are one unit, whatever they hold. What
+// a source tells apart from its pictures, their parameter sets, belongs ahead
+// of each keyframe: one without its own is no keyframe here. It is no unit, and
+// false, when there is no NAL unit in it.
 func NewPicture(t *Track, pts, dts int64, nals [][]byte) (Unit, bool) {
 	n := 0
 	for _, nal := range nals {
 		n += len(startCode) + len(nal)
 	}
+	u := Unit{Track: t, PTS: pts & mask33, DTS: dts & mask33, Dated: true, Codec: t.Codec}
+	var types nalTypes
 	b := make([]byte, 0, n)
 	for _, nal := range nals {
-		if len(nal) > 0 {
-			b = append(append(b, startCode...), nal...)
+		// Zero bytes behind a NAL unit are no part of it (H.264 annex B).
+		for len(nal) > 0 && nal[len(nal)-1] == 0 {
+			nal = nal[:len(nal)-1]
 		}
+		if len(nal) == 0 {
+			continue
+		}
+		b = append(b, startCode...)
+		u.NALs = append(u.NALs, m4f.Range{Off: uint32(len(b)), Len: uint32(len(nal))})
+		b = append(b, nal...)
+		types.add(t.Codec, nal)
 	}
-	u := Unit{Track: t, PTS: pts & mask33, DTS: dts & mask33, Dated: true, Codec: t.Codec, Data: b}
-	if len(b) == 0 {
-		return Unit{}, false
-	}
-	inspectNAL(&u)
-	return u, true
+	u.Data = b
+	u.Sets, u.Key = types.sets(), types.key(t.Codec)
+	return u, len(u.NALs) > 0
 }
 
 // NewFrame returns the unit of one audio frame that did not come in a transport
@@ -36,6 +44,7 @@ func NewFrame(t *Track, pts, duration int64, header, data []byte) Unit {
 
 // NewProgram returns a program map of the tracks of a source that is no
 // transport stream: their codecs, PIDs, stream types and descriptors are given.
+// It puts them in order; units name those of the map that it returns.
 func NewProgram(number, pcrPID uint16, tracks []Track) *Program {
 	p := &Program{Number: number, PCRPID: pcrPID, Tracks: tracks}
 	for k := range tracks {
@@ -43,6 +52,16 @@ func NewProgram(number, pcrPID uint16, tracks []Track) *Program {
 	}
 	p.sortTracks()
 	return p
+}
+
+// Track returns the track with a PID, or nil.
+func (p *Program) Track(pid uint16) *Track {
+	for k := range p.Tracks {
+		if p.Tracks[k].PID == pid {
+			return &p.Tracks[k]
+		}
+	}
+	return nil
 }
 
 func kindOfCodec(c m4f.Codec) Kind {

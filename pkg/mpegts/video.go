@@ -121,7 +121,8 @@ func kindOf(c m4f.Codec, nal []byte) nalKind {
 
 func inspectNAL(u *Unit) picture {
 	pic := picture{tr: -1}
-	var random, s, p, v, slice bool
+	var types nalTypes
+	slice := false
 	nals := make([]m4f.Range, 0, 12)
 	eachUnit(u.Data, func(off int, nal []byte) bool {
 		switch k := kindOf(u.Codec, nal); {
@@ -132,27 +133,40 @@ func inspectNAL(u *Unit) picture {
 			slice = true
 		}
 		nals = append(nals, m4f.Range{Off: uint32(off), Len: uint32(len(nal))})
-		switch ParameterSet(u.Codec, nal) {
-		case 'V':
-			v = true
-		case 'S':
-			s = true
-		case 'P':
-			p = true
-		}
-		if u.Codec == m4f.CodecHEVC {
-			t := nal[0] >> 1 & 63
-			random = random || t >= 16 && t <= 21
-		} else {
-			t := nal[0] & 31
-			random = random || t == avcIDR || t == avcSEI && hasRecoveryPoint(nal)
-		}
+		types.add(u.Codec, nal)
 		return true
 	})
 	u.NALs = nals
-	u.Sets = v || s || p
-	u.Key = random && s && p && (v || u.Codec == m4f.CodecH264)
+	u.Sets, u.Key = types.sets(), types.key(u.Codec)
 	return pic
+}
+
+// nalTypes is what the types of a picture's NAL units say of it.
+type nalTypes struct{ random, v, s, p bool }
+
+func (t *nalTypes) add(c m4f.Codec, nal []byte) {
+	switch ParameterSet(c, nal) {
+	case 'V':
+		t.v = true
+	case 'S':
+		t.s = true
+	case 'P':
+		t.p = true
+	}
+	if c == m4f.CodecHEVC {
+		typ := nal[0] >> 1 & 63
+		t.random = t.random || typ >= 16 && typ <= 21
+	} else {
+		typ := nal[0] & 31
+		t.random = t.random || typ == avcIDR || typ == avcSEI && hasRecoveryPoint(nal)
+	}
+}
+
+func (t *nalTypes) sets() bool { return t.v || t.s || t.p }
+
+// key says whether the picture is a random access point with parameter sets.
+func (t *nalTypes) key(c m4f.Codec) bool {
+	return t.random && t.s && t.p && (t.v || c == m4f.CodecH264)
 }
 
 // beginsPicture says whether a picture begins with the bytes, rather than going

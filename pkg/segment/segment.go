@@ -257,6 +257,8 @@ func (s *Segmenter) Diagnose() error {
 		return nil
 	case st.Err != nil:
 		return st.Err
+	case s.unitNumber > 0:
+		return s.diagnoseUnits()
 	case st.Packets == 0 && st.Garbage == 0:
 		return fmt.Errorf("%w: it is empty", ErrNotTransportStream)
 	case st.Packets == 0:
