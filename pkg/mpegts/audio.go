@@ -5,38 +5,58 @@ import "github.com/twindvr/twindvr/pkg/m4f"
 // frameHeader is what an audio frame's own header says of it.
 type frameHeader struct {
 	size    int // bytes in all
-	strip   int // bytes of framing that a sample does not hold (ADTS)
-	samples int
+	strip   int // bytes of framing that a sample does not hold (ADTS, Opus)
+	samples int // 0: in the frame (LATM)
 	rate    int // Hz
 	codec   m4f.Codec
 	joins   bool // belongs to the frame before it (E-AC-3 substreams)
+	part    int  // DTS: 0 a core, from 1 an extension substream
 }
 
-func (h frameHeader) ticks(n int64) int64 {
-	return n * int64(h.samples) * m4f.Timescale / int64(h.rate)
+// headerState says what parseFrame found.
+type headerState int
+
+const (
+	headerNone headerState = iota
+	headerGood
+	headerShort // the header goes on behind the bytes at hand
+)
+
+func found(ok bool) headerState {
+	if ok {
+		return headerGood
+	}
+	return headerNone
 }
 
-// headerLen is how many bytes parseFrame wants to see at least.
+// headerLen is how many bytes parseFrame wants to see at least of all but Opus.
 const headerLen = 8
 
-// parseFrame reads the frame header at the start of b; ok is false when there
-// is none. The track's codec chooses the family; within MPEG audio the layer
-// bits tell AAC in ADTS from layers 1 to 3.
-func parseFrame(c m4f.Codec, b []byte) (h frameHeader, ok bool) {
+// parseFrame reads the frame header at the start of b. The track's codec
+// chooses the family; within MPEG audio the layer bits tell AAC in ADTS from
+// layers 1 to 3.
+func parseFrame(c m4f.Codec, b []byte) (h frameHeader, _ headerState) {
+	if c == m4f.CodecOpus {
+		return parseOpus(b)
+	}
 	if len(b) < headerLen {
-		return h, false
+		return h, headerShort
 	}
-	switch c {
-	case m4f.CodecAC3, m4f.CodecEAC3:
-		return parseAC3(b)
+	ok := false
+	switch {
+	case c == m4f.CodecAC3 || c == m4f.CodecEAC3:
+		h, ok = parseAC3(b)
+	case c == m4f.CodecDTS:
+		return parseDTS(b)
+	case c == m4f.CodecLATM:
+		h, ok = parseLOAS(b)
+	case b[0] != 0xff:
+	case b[1]&0xf6 == 0xf0:
+		h, ok = parseADTS(b)
+	default:
+		h, ok = parseMPA(b)
 	}
-	if b[0] != 0xff {
-		return h, false
-	}
-	if b[1]&0xf6 == 0xf0 {
-		return parseADTS(b)
-	}
-	return parseMPA(b)
+	return h, found(ok)
 }
 
 var adtsRates = [16]int{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
@@ -161,15 +181,34 @@ type audioState struct {
 	left   []byte // a frame begun in the last PES packet
 	first  int64  // packet in which it began
 	held   int    // how much of the arena's unit is left
-	base   int64  // time of frame 0 of the count below
-	n      int64  // frames since
+	base   int64  // time of sample 0 of the count below
+	n      int64  // samples since
+	rate   int64  // ... of so many in a second
 	timed  bool   // base and n hold
 	synced bool   // the next byte opens a frame
+	latm   latm
 }
 
 func (a *audioState) lose() {
 	a.left = a.left[:0]
 	a.timed, a.synced = false, false
+	a.latm.forget()
+}
+
+// rebase counts time from a PES packet's on.
+func (a *audioState) rebase(pts int64) { a.base, a.n, a.timed = pts, 0, true }
+
+// step returns the time of a frame of so many samples, and goes past it.
+func (a *audioState) step(samples, rate int64) (pts, duration int64) {
+	if a.rate != rate {
+		if a.rate > 0 {
+			a.base += a.n * m4f.Timescale / a.rate
+		}
+		a.n, a.rate = 0, rate
+	}
+	pts = (a.base + a.n*m4f.Timescale/rate) & mask33
+	a.n += samples
+	return pts, samples * m4f.Timescale / rate
 }
 
 // flushAudio cuts the frames out of a PES packet. The first frame that begins
@@ -187,19 +226,18 @@ func (d *Demuxer) flushAudio(s *stream) {
 		if pos >= held && !rebased {
 			rebased, begun = true, s.first
 			if s.dated {
-				a.base, a.n, a.timed = s.pts, 0, true
+				a.rebase(s.pts)
 			}
 		}
-		h, ok := parseFrame(s.t.Codec, b[pos:])
-		if !ok || !a.synced && !confirmed(s.t.Codec, b, pos, held, h) {
-			if len(b)-pos < headerLen {
-				break
-			}
+		h, state := parseFrame(s.t.Codec, b[pos:])
+		if state == headerShort {
+			break
+		}
+		if state == headerNone || !a.synced && !confirmed(s.t.Codec, b, pos, held, h) {
 			if a.synced {
 				// Frames lie end to end: bytes are missing that the
 				// continuity counter did not tell of.
-				d.h.Loss(Loss{Track: s.t, Lost: 1, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes})
-				s.marked, a.synced = true, false
+				d.audioLoss(s)
 			}
 			pos++
 			continue
@@ -209,17 +247,10 @@ func (d *Demuxer) flushAudio(s *stream) {
 			break
 		}
 		a.synced = true
-		if a.timed {
-			u := Unit{Track: s.t, Dated: true, Marked: s.marked, Codec: h.codec, First: begun, PES: s.pes}
-			u.PTS = (a.base + h.ticks(a.n)) & mask33
-			u.DTS = u.PTS
-			u.Duration = h.ticks(1)
-			u.Data = b[pos+h.strip : pos+size : pos+size]
-			u.Header = b[pos : pos+min(size, 64)]
-			u.block = blk
-			blk.refs++
-			d.h.Unit(&u)
-			a.n++
+		if h.codec == m4f.CodecLATM {
+			d.flushLATM(s, b[pos:pos+size:pos+size], blk, begun)
+		} else if a.timed {
+			d.emitFrame(s, h, b[pos:pos+size:pos+size], blk, begun)
 		}
 		pos += size
 	}
@@ -233,18 +264,32 @@ func (d *Demuxer) flushAudio(s *stream) {
 	}
 }
 
+// audioLoss takes note of bytes missing between frames or of a frame.
+func (d *Demuxer) audioLoss(s *stream) {
+	d.h.Loss(Loss{Track: s.t, Lost: 1, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes})
+	s.marked, s.audio.synced = true, false
+}
+
+// emitFrame hands out a frame whose header says all of it.
+func (d *Demuxer) emitFrame(s *stream, h frameHeader, frame []byte, blk *Block, begun int64) {
+	u := Unit{Track: s.t, Dated: true, Marked: s.marked, Codec: h.codec, First: begun, PES: s.pes}
+	u.PTS, u.Duration = s.audio.step(int64(h.samples), int64(h.rate))
+	u.DTS = u.PTS
+	u.Data, u.Header = frame[h.strip:], frame[:min(len(frame), 64)]
+	u.block = blk
+	blk.refs++
+	d.h.Unit(&u)
+}
+
 // confirmed says whether a header found by searching is believed: it opens the
 // PES payload, or another frame or the end follows it.
 func confirmed(c m4f.Codec, b []byte, pos, held int, h frameHeader) bool {
-	if pos == held {
+	next := pos + h.size
+	if pos == held || next >= len(b) {
 		return true
 	}
-	next := pos + h.size
-	if next >= len(b) || len(b)-next < headerLen {
-		return true // told when more has come, or by the end
-	}
-	_, ok := parseFrame(c, b[next:])
-	return ok
+	_, state := parseFrame(c, b[next:])
+	return state != headerNone // where it is cut, told when more has come, or by the end
 }
 
 // maxSubstreams is how many syncframes an E-AC-3 frame has at most: eight
@@ -254,10 +299,13 @@ const maxSubstreams = 72
 // group returns the length of the frame at the start of b together with the
 // substreams that belong to it, and whether all of it is there.
 func group(c m4f.Codec, b []byte, h frameHeader) (int, bool) {
+	if c == m4f.CodecDTS {
+		return groupDTS(b, h)
+	}
 	size := h.size
 	for n := 1; n < maxSubstreams && size < len(b) && h.codec == m4f.CodecEAC3; n++ {
-		next, ok := parseFrame(c, b[size:])
-		if !ok || !next.joins {
+		next, state := parseFrame(c, b[size:])
+		if state != headerGood || !next.joins {
 			break
 		}
 		size += next.size

@@ -349,7 +349,7 @@ func (d *Demuxer) takeProgram(p *Program, n int64, afterLoss bool) {
 	d.stats.Tables++
 	old := d.program
 	d.program = p
-	d.limit = maxUnit / max(1, (p.count(Video)+3)/4)
+	d.limit = maxUnit / max(1, (p.countLarge()+3)/4)
 	kept := map[uint16]bool{}
 	var next [8192]*stream
 	for k := range p.Tracks {
@@ -364,7 +364,7 @@ func (d *Demuxer) takeProgram(p *Program, n int64, afterLoss bool) {
 		}
 		s := &stream{t: t, cc: -1, clock: pictureClock{codec: t.Codec}}
 		s.buf.size = smallBlock
-		if t.Kind == Video {
+		if t.large() {
 			s.buf.size = bigBlock
 		}
 		next[t.PID] = s
@@ -419,7 +419,7 @@ func (d *Demuxer) onStream(s *stream, n int64, pay []byte, pusi bool, cc int, di
 
 // most is how many bytes of a PES packet are collected.
 func (d *Demuxer) most(s *stream) int {
-	if s.t.Kind == Video {
+	if s.t.large() {
 		return d.limit
 	}
 	return maxOther
@@ -565,6 +565,9 @@ func (d *Demuxer) beginPicture(s *stream) {
 func (d *Demuxer) flush(s *stream, next *pesHeader) {
 	s.active = false
 	switch {
+	case s.t.Codec == m4f.CodecALaw || s.t.Codec == m4f.CodecMuLaw:
+		d.flushG711(s)
+		return
 	case s.t.Kind == Audio:
 		d.flushAudio(s)
 		return

@@ -18,7 +18,7 @@ const (
 	mask33   = 1<<33 - 1
 	// maxUnit bounds a PES packet of video that never ends: the largest access
 	// unit of any level of the codecs carried is far below. More than four
-	// video tracks share what four may hold.
+	// tracks of video, known or carried as data, share what four may hold.
 	maxUnit = 32 << 20
 	// maxOther bounds a PES packet of anything else, whose length has 16 bits.
 	maxOther = 1 << 20

@@ -47,10 +47,10 @@ type Program struct {
 	Doubtful bool
 }
 
-// count returns how many tracks are of a kind.
-func (p *Program) count(k Kind) (n int) {
+// countLarge returns how many tracks may hold PES packets as large as pictures.
+func (p *Program) countLarge() (n int) {
 	for i := range p.Tracks {
-		if p.Tracks[i].Kind == k {
+		if p.Tracks[i].large() {
 			n++
 		}
 	}
@@ -270,7 +270,9 @@ func parsePMT(pid uint16, sec []byte) (*Program, error) {
 	// A descriptor that makes no sense does not cost the stream: what it would
 	// have said is not known then.
 	meaning := make([][]*astits.Descriptor, len(raw))
+	var outer []*astits.Descriptor
 	if d, err := parseWithAstits(pid, sec, &p.Number); err == nil && d.PMT != nil && len(d.PMT.ElementaryStreams) == len(raw) {
+		outer = d.PMT.ProgramDescriptors
 		for k, es := range d.PMT.ElementaryStreams {
 			meaning[k] = es.ElementaryStreamDescriptors
 		}
@@ -281,7 +283,7 @@ func parsePMT(pid uint16, sec []byte) (*Program, error) {
 			continue
 		}
 		seen[t.PID] = true
-		t.Codec, t.Kind = classify(t.StreamType, meaning[k])
+		t.Codec, t.Kind = classify(t.StreamType, outer, meaning[k])
 		p.Tracks = append(p.Tracks, t)
 	}
 	p.sortTracks()
@@ -308,44 +310,6 @@ func descriptorsFit(b []byte) bool {
 		b = b[n:]
 	}
 	return len(b) == 0
-}
-
-// classify tells a track's codec from its stream type (13818-1 table 2-34,
-// ATSC A/53-3, ETSI TS 101 154) and, for private data, its descriptors
-// (EN 300 468 annex D).
-func classify(st uint8, desc []*astits.Descriptor) (m4f.Codec, Kind) {
-	switch st {
-	case 0x01, 0x02:
-		return m4f.CodecMPEG2Video, Video
-	case 0x1b:
-		return m4f.CodecH264, Video
-	case 0x24:
-		return m4f.CodecHEVC, Video
-	case 0x03, 0x04:
-		return m4f.CodecMPEGAudio, Audio
-	case 0x0f:
-		return m4f.CodecAAC, Audio
-	case 0x81:
-		return m4f.CodecAC3, Audio
-	case 0x87:
-		return m4f.CodecEAC3, Audio
-	case 0x05, 0x0a, 0x0b, 0x0c, 0x0d, 0x14, 0x16, 0x86, 0xc0:
-		return m4f.CodecSections, Data
-	case 0x06:
-		for _, d := range desc {
-			switch {
-			case d.Tag == astits.DescriptorTagAC3:
-				return m4f.CodecAC3, Audio
-			case d.Tag == astits.DescriptorTagEnhancedAC3:
-				return m4f.CodecEAC3, Audio
-			case d.Registration != nil && d.Registration.FormatIdentifier == 0x41432d33: // AC-3
-				return m4f.CodecAC3, Audio
-			case d.Registration != nil && d.Registration.FormatIdentifier == 0x45414333: // EAC3
-				return m4f.CodecEAC3, Audio
-			}
-		}
-	}
-	return m4f.CodecData, Data
 }
 
 // parseWithAstits hands one section, its CRC made good, to astits as a
