@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,13 +20,16 @@ import (
 const (
 	// sourceLost is how long a live source may deliver nothing.
 	sourceLost = 10 * time.Second
-	// retryAtMost is the longest wait between two tries to open a source.
+	// retryFirst and retryAtMost are the shortest and the longest wait before a
+	// source is opened anew. A source that delivers for less than the longest is
+	// none that has come back: the wait goes on growing.
+	retryFirst  = time.Second
 	retryAtMost = 10 * time.Second
 )
 
 // ingestOptions are the flags of ingest.
 type ingestOptions struct {
-	url      string
+	url      string // without program=
 	program  uint16
 	target   time.Duration
 	duration time.Duration
@@ -70,7 +73,9 @@ Exit status: 0 the source has ended, 1 it was lost, 2 trouble, also where it was
 never reached.`,
 		Args: wantArgs("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.url = args[0]
+			if err := o.readURL(args[0]); err != nil {
+				return err
+			}
 			return o.run(cmd.Context(), io)
 		},
 	}
@@ -78,9 +83,43 @@ never reached.`,
 	return cmd
 }
 
+// shown is the URL as others may see it.
+func (o *ingestOptions) shown() string { return ingest.Redact(o.url) }
+
+// readURL takes the program out of the URL and refuses what no source is.
+func (o *ingestOptions) readURL(url string) error {
+	o.url = url
+	if config.IsPeerURL(url) {
+		return nil
+	}
+	rest, program, err := ingest.SplitProgram(url)
+	switch {
+	case err != nil:
+		return err
+	case program != 0 && o.program != 0 && program != o.program:
+		return fmt.Errorf("the URL says program %d and --program %d; give one of them", program, o.program)
+	case program != 0:
+		o.program = program
+	}
+	o.url = rest
+	return nil
+}
+
 // live says whether the source delivers in real time whatever is done.
 func (o *ingestOptions) live() bool {
-	return strings.Contains(o.url, "://") && !strings.HasPrefix(o.url, "file:")
+	_, isFile := ingest.Path(o.url)
+	return !isFile
+}
+
+// returns says whether a source that has ended may come back: a live one, or a
+// FIFO that another program writes to.
+func (o *ingestOptions) returns() bool {
+	path, isFile := ingest.Path(o.url)
+	if !isFile {
+		return true
+	}
+	st, err := os.Stat(path)
+	return err == nil && st.Mode()&os.ModeNamedPipe != 0
 }
 
 func (o *ingestOptions) check() error {
@@ -129,35 +168,50 @@ func (o *ingestOptions) run(ctx context.Context, io IO) error {
 // errDuration ends the context once --duration is over.
 var errDuration = errors.New("the duration is over")
 
-// run ingests a source of transport stream, again and again with --retry.
+// run ingests a source, again and again with --retry.
 func (r *sourceRun) run(ctx context.Context) error {
 	o := r.o
 	src, err := r.open(ctx)
+	var wrong *ingest.URLError
+	if err != nil && o.retry && o.live() && ctx.Err() == nil && !errors.As(err, &wrong) {
+		slog.Warn("source does not open, waiting for it", "source", o.shown(), "reason", err)
+		src, err = r.reopen(ctx, err)
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { src.Close() }()
 	for {
+		began := r.io.Clock.Now()
 		err := r.once(ctx, src)
 		var silent *ingest.SilentError
 		switch {
-		case ctx.Err() != nil || err == nil:
+		case ctx.Err() != nil || err == nil && !(o.retry && o.returns()):
 			return r.result(err)
-		case !errors.As(err, &silent) && !o.live():
+		case err != nil && !errors.As(err, &silent) && !o.live():
 			return err
 		case !o.retry:
-			return statusf("the source is lost: %v from %s", err, o.url)
+			return statusf("the source is lost: %v from %s", err, o.shown())
 		}
 		r.logEnd()
-		slog.Warn("source lost, waiting for it", "source", o.url, "reason", err)
+		if err == nil {
+			slog.Warn("source has ended, waiting for it", "source", o.shown())
+		} else {
+			slog.Warn("source lost, waiting for it", "source", o.shown(), "reason", err)
+		}
 		if errors.As(err, &silent) {
 			r.waiting = true
 			continue
 		}
 		src.Close()
-		if src, err = r.reopen(ctx); err != nil {
+		if r.io.Clock.Now().Sub(began) > retryAtMost {
+			r.wait = 0
+		}
+		next, err := r.reopen(ctx, err)
+		if err != nil {
 			return err
 		}
+		src = next
 	}
 }
 
@@ -166,9 +220,10 @@ type sourceRun struct {
 	o       *ingestOptions
 	io      IO
 	out     *output
-	waiting bool        // the source was silent: it may be for as long as it likes
-	last    *m4f.Header // of the last segment: the next run's are dated alike
-	media   int64       // ticks written
+	waiting bool          // the source was silent: it may be for as long as it likes
+	wait    time.Duration // the last one before the source was opened anew
+	last    *m4f.Header   // of the last segment: the next run's are dated alike
+	media   int64         // ticks written
 	written int
 	cause   error // why nothing could be written
 	silent  bool  // not a byte has come from a live source
@@ -182,19 +237,24 @@ func (r *sourceRun) open(ctx context.Context) (ingest.Source, error) {
 	})
 }
 
-// reopen opens the source, with longer and longer waits in between.
-func (r *sourceRun) reopen(ctx context.Context) (ingest.Source, error) {
-	for wait := time.Second; ; wait = min(2*wait, retryAtMost) {
+// reopen opens the source, with longer and longer waits in between. What is in
+// the way is told when it changes; before is known.
+func (r *sourceRun) reopen(ctx context.Context, before error) (ingest.Source, error) {
+	for {
+		r.wait = min(max(2*r.wait, retryFirst), retryAtMost)
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		case <-r.io.Clock.After(wait):
+		case <-r.io.Clock.After(r.wait):
 		}
 		src, err := r.open(ctx)
 		if err == nil {
 			return src, nil
 		}
-		slog.Debug("source does not open", "source", r.o.url, "reason", err)
+		if before == nil || before.Error() != err.Error() {
+			slog.Warn("source does not open, waiting for it", "source", r.o.shown(), "reason", err)
+		}
+		before = err
 	}
 }
 
@@ -211,7 +271,7 @@ func (r *sourceRun) once(ctx context.Context, src ingest.Source) error {
 	enough := m4f.Ticks(o.duration)
 	seg := segment.New(segment.Config{
 		TargetDuration: m4f.Ticks(o.target), Program: o.program, Clock: r.io.Clock,
-		Unpaced: !paced, Start: o.start.UTC, Hint: r.hint(),
+		Unpaced: !paced, Start: r.start(), Hint: r.hint(),
 	}, func(s *m4f.Segment) {
 		if paced || enough == 0 || r.media < enough {
 			r.take(s)
@@ -225,7 +285,7 @@ func (r *sourceRun) once(ctx context.Context, src ingest.Source) error {
 		if !r.waiting {
 			opt.FirstSilence = sourceLost
 		} else {
-			opt.First = func() { slog.Info("source is back", "source", o.url) }
+			opt.First = func() { slog.Info("source is back", "source", o.shown()) }
 		}
 	}
 	err := ingest.Pump(ctx, src, seg, opt)
@@ -247,6 +307,19 @@ func (r *sourceRun) take(s *m4f.Segment) {
 	r.out.write(s)
 }
 
+// start is when the first segment of input that is not paced begins: a FIFO's
+// that has come back, not before the end of what came before.
+func (r *sourceRun) start() m4f.UTC {
+	if r.last == nil {
+		return r.o.start.UTC
+	}
+	end := r.last.UTC.Add(int64(r.last.Duration))
+	if r.o.start.IsSet {
+		return end
+	}
+	return max(end, m4f.UTCOf(r.io.Clock.Now()))
+}
+
 // hint returns what continues the offset of media time to UTC of the run
 // before, where there was one.
 func (r *sourceRun) hint() func(int64, m4f.UTC, bool) (m4f.UTC, bool) {
@@ -264,9 +337,24 @@ func (r *sourceRun) hint() func(int64, m4f.UTC, bool) (m4f.UTC, bool) {
 // sum notes what a run has done.
 func (r *sourceRun) sum(seg *segment.Segmenter, src ingest.Source) {
 	st, in := seg.Stats(), src.Stats()
-	r.end = []any{"source", r.o.url, "segments", st.Segments, "damaged", st.Damaged, "partial", st.Partial,
+	r.end = []any{"source", r.o.shown(), "segments", st.Segments, "damaged", st.Damaged, "partial", st.Partial,
 		"packets", st.Packets, "lost", st.Lost, "errored", st.Errored, "scrambled", st.Scrambled,
 		"garbage", st.Garbage, "dropped", in.Dropped}
+	if !r.o.live() {
+		return
+	}
+	r.end = append(r.end, "datagrams", in.Packets, "bytes", in.Bytes)
+	for _, c := range []struct {
+		name string
+		n    uint64
+	}{
+		{"truncated", in.Truncated}, {"datagrams_lost", in.Lost}, {"reordered", in.Reordered},
+		{"duplicates", in.Duplicates}, {"recovered", in.Recovered}, {"errors", in.Errors}, {"reconnects", in.Reconnects},
+	} {
+		if c.n > 0 {
+			r.end = append(r.end, c.name, c.n)
+		}
+	}
 }
 
 // logEnd says what the run that has ended has done, once: where nobody takes
@@ -287,7 +375,7 @@ func (r *sourceRun) result(err error) error {
 		r.cause = errors.New("no segment in it")
 	}
 	if r.silent {
-		return statusf("the source is lost: no data for %v from %s", r.o.duration, r.o.url)
+		return statusf("the source is lost: no data for %v from %s", r.o.duration, r.o.shown())
 	}
-	return fmt.Errorf("source %s: %w", r.o.url, r.cause)
+	return fmt.Errorf("source %s: %w", r.o.shown(), r.cause)
 }

@@ -21,6 +21,20 @@ import (
 // of a system call vanish and still fits a second-level cache.
 const blockSize = 1 << 20
 
+// Path returns the path that a URL names, "-" standing for standard input;
+// false: the URL is no file's.
+func Path(url string) (string, bool) {
+	scheme, rest := splitScheme(url)
+	switch scheme {
+	case "":
+		return rest, true
+	case "file":
+		path, err := filePath(rest)
+		return path, err == nil
+	}
+	return "", false
+}
+
 // openFileURL opens file:PATH and file:///PATH.
 func openFileURL(ctx context.Context, rest string, opt Options) (Source, error) {
 	path, err := filePath(rest)
