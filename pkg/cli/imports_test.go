@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"pkg/render"},
 	{"pkg/archive"},
 	{"pkg/ingest", "pkg/testsrc"},
-	{"pkg/segment"},
+	{"pkg/segment", "pkg/hls"},
 	{"pkg/mpegts"},
 	{"pkg/config", "pkg/m4f"},
 	{"pkg/event", "pkg/clock", "pkg/fsx"},

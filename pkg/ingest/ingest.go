@@ -63,7 +63,8 @@ type Batch struct {
 	// such a track is not whole.
 	LostUnits bool
 	LostPIDs  []uint16
-	// Arrived is when the batch was taken from the kernel.
+	// Arrived is when the batch was taken from the kernel; of media that comes
+	// in files, when it would have been, had it come as it was made.
 	Arrived time.Time
 }
 
@@ -139,6 +140,8 @@ type scheme struct {
 var schemes = map[string]scheme{
 	"udp":  {open: openUDP, check: checkUDP, shared: true},
 	"file": {open: openFileURL, check: checkFileURL},
+	"hls":  {open: openHLS("hls"), check: checkHLS("hls")},
+	"hlss": {open: openHLS("hlss"), check: checkHLS("hlss")},
 }
 
 // Schemes returns the supported URL schemes in order.
@@ -151,6 +154,12 @@ func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
 // sender to hear of a multicast group, RFC 4607) and buffer_size= (bytes of
 // socket buffer, with K or M). IPv6 addresses stand in brackets, with a zone
 // where needed: udp://[ff02::1234%eth0]:1234.
+//
+// An hls or hlss URL names the playlist of an HTTP live stream, over http or
+// https; so does an http or https URL whose path ends in .m3u8. The option
+// variant= (an index from 0, a bandwidth in bit/s, or a resolution such as
+// 1280x720) chooses among variants, the highest bandwidth otherwise; all else in
+// the query is the server's.
 //
 // A URL that cannot be understood gives a *URLError; otherwise the error is
 // the system's, with what to do about it. The context bounds Open alone.

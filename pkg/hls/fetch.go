@@ -1,0 +1,206 @@
+package hls
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+)
+
+const (
+	playlistTimeout = 10 * time.Second
+	segmentTimeout  = 30 * time.Second // or five target durations
+	maxRedirects    = 10
+)
+
+// StatusError is an answer that is no success.
+type StatusError struct {
+	URL    string // as Show gives it
+	Status int
+}
+
+func (e *StatusError) Error() string {
+	text := fmt.Sprintf("%s: %d %s", e.URL, e.Status, http.StatusText(e.Status))
+	switch e.Status {
+	case http.StatusUnauthorized:
+		text += "; write user and password into the URL, before an @"
+	case http.StatusForbidden:
+		text += "; the server does not let this machine have it, or the URL's token is too old"
+	}
+	return text
+}
+
+// gone says whether asking for the same again is hardly of use.
+func (e *StatusError) gone() bool {
+	return e.Status >= 400 && e.Status < 500 && e.Status != http.StatusRequestTimeout && e.Status != http.StatusTooManyRequests
+}
+
+// Client fetches from the servers of one stream: it keeps connections, and the
+// cookies that a server sets.
+type Client struct {
+	http      *retryablehttp.Client
+	transport *http.Transport
+}
+
+// NewClient returns a Client; Close it after use.
+func NewClient() *Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ResponseHeaderTimeout = segmentTimeout
+	t.MaxResponseHeaderBytes = 64 << 10
+	t.DisableCompression = true // it is asked for where it is of use
+	jar, _ := cookiejar.New(nil)
+	c := retryablehttp.NewClient()
+	c.HTTPClient = &http.Client{Transport: t, Jar: jar, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+		if len(via) >= maxRedirects {
+			return fmt.Errorf("more than %d redirects", maxRedirects)
+		}
+		return nil
+	}}
+	c.Logger = nil
+	c.RetryMax = 1 // beyond that a playlist tells whether it is of use
+	c.RetryWaitMin, c.RetryWaitMax = 100*time.Millisecond, time.Second
+	c.Backoff = func(least, most time.Duration, n int, _ *http.Response) time.Duration {
+		return retryablehttp.DefaultBackoff(least, most, n, nil)
+	}
+	c.ErrorHandler = retryablehttp.PassthroughErrorHandler
+	return &Client{http: c, transport: t}
+}
+
+// Close ends the connections that are kept.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// fetched is what a server answered.
+type fetched struct {
+	body     []byte
+	url      *url.URL  // after redirects
+	modified time.Time // Last-Modified, or zero
+	date     time.Time // Date, or zero
+}
+
+// get fetches a resource, or a range of it, whole: a body that ends before its
+// length is an error, and so is one of more than limit bytes.
+func (c *Client) get(ctx context.Context, u *url.URL, r *Range, limit int64, timeout time.Duration) (*fetched, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%s: not whole within %v", Show(u), timeout))
+	defer cancel()
+	req, err := request(ctx, u, r)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.reason(ctx, u, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent {
+		// A short answer is read, so that its connection can be used again.
+		io.CopyN(io.Discard, res.Body, 4<<10)
+		return nil, &StatusError{Show(u), res.StatusCode}
+	}
+	body, err := readBody(res, r, limit)
+	if err != nil {
+		return nil, c.reason(ctx, u, err)
+	}
+	f := &fetched{body: body, url: res.Request.URL}
+	f.url.User = nil
+	if f.url.Host == u.Host && f.url.Scheme == u.Scheme {
+		f.url.User = u.User
+	}
+	f.modified, _ = http.ParseTime(res.Header.Get("Last-Modified"))
+	f.date, _ = http.ParseTime(res.Header.Get("Date"))
+	return f, nil
+}
+
+func request(ctx context.Context, u *url.URL, r *Range) (*retryablehttp.Request, error) {
+	v := *u
+	v.User = nil
+	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, v.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "twindvr")
+	if u.User != nil {
+		// As a header, and not in the URL, it survives redirects on one host.
+		password, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), password)
+	}
+	if r != nil {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.Offset, r.Offset+r.Length-1))
+	} else {
+		req.Header.Set("Accept-Encoding", "gzip")
+	}
+	return req, nil
+}
+
+// reason puts into words why a request has failed, without what is secret in
+// its URL.
+func (c *Client) reason(ctx context.Context, u *url.URL, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	return fmt.Errorf("%s: %w", Show(u), err)
+}
+
+// readBody reads an answer and takes the range out of it where the server gives
+// all.
+func readBody(res *http.Response, r *Range, limit int64) ([]byte, error) {
+	var in io.Reader = res.Body
+	zipped := strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip")
+	if zipped {
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+		in = z
+	}
+	if r != nil && res.StatusCode == http.StatusOK {
+		if _, err := io.CopyN(io.Discard, in, r.Offset); err != nil {
+			return nil, fmt.Errorf("it ends before byte %d: %w", r.Offset, err)
+		}
+		in, limit = io.LimitReader(in, r.Length), r.Length
+	} else if r != nil {
+		if err := checkRange(res.Header.Get("Content-Range"), r); err != nil {
+			return nil, err
+		}
+	}
+	var b bytes.Buffer
+	if n := res.ContentLength; n > limit && !zipped && (r == nil || res.StatusCode != http.StatusOK) {
+		return nil, fmt.Errorf("%d bytes, at most %d are taken", n, limit)
+	} else if n > 0 {
+		b.Grow(int(min(n, limit, 16<<20)) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(in, limit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("after %d bytes: %w", n, err)
+	case n > limit:
+		return nil, fmt.Errorf("more than %d bytes", limit)
+	case r != nil && n != r.Length:
+		return nil, fmt.Errorf("%d bytes of a range of %d", n, r.Length)
+	}
+	return b.Bytes(), nil
+}
+
+// checkRange wants a Content-Range (RFC 9110 14.4) to begin where it was asked
+// to.
+func checkRange(text string, r *Range) error {
+	span, ok := strings.CutPrefix(text, "bytes ")
+	first, _, _ := strings.Cut(span, "-")
+	if n, err := strconv.ParseInt(first, 10, 64); !ok || err != nil || n != r.Offset {
+		return fmt.Errorf("answer with Content-Range %.60q to a request from byte %d on", text, r.Offset)
+	}
+	return nil
+}
