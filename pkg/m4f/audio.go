@@ -257,13 +257,15 @@ type eac3Frame struct {
 	size, blocks                         int // bytes, audio blocks
 	rate                                 uint32
 	chanmap                              uint16 // of a dependent substream
+	objects                              bool   // joint object coding (Atmos)
+	complexity                           byte   // ... and its complexity index
 }
 
 func parseEAC3(b []byte) (f eac3Frame, ok bool) {
 	if len(b) < 6 || b[0] != 0x0B || b[1] != 0x77 {
 		return f, false
 	}
-	r := &bitReader{b: b[:min(len(b), 64)], pos: 16}
+	r := &bitReader{b: b[:min(len(b), 256)], pos: 16}
 	f.strmtyp, f.id = byte(r.u(2)), byte(r.u(3))
 	f.size = 2 * (int(r.u(11)) + 1)
 	f.fscod = byte(r.u(2))
@@ -291,7 +293,105 @@ func parseEAC3(b []byte) (f eac3Frame, ok bool) {
 	if f.strmtyp == 1 && r.flag() {
 		f.chanmap = uint16(r.u(16))
 	}
+	f.readObjects(r)
 	return f, true
+}
+
+// optional passes over a field of n bits that a flag announces.
+func (r *bitReader) optional(n int) {
+	if r.flag() {
+		r.u(n)
+	}
+}
+
+// readObjects reads on behind the channel map (ETSI TS 102 366 E.1.2.2), up to
+// the additional bit stream information that announces joint object coding
+// (ETSI TS 103 420 8.3).
+func (f *eac3Frame) readObjects(r *bitReader) {
+	if r.flag() {
+		f.skipMixing(r)
+	}
+	if r.flag() {
+		f.skipInformation(r)
+	}
+	if f.strmtyp == 0 && f.blocks != 6 {
+		r.u(1) // converter synchronization
+	}
+	if f.strmtyp == 2 && (f.blocks == 6 || r.flag()) {
+		r.u(6)
+	}
+	if r.flag() && r.u(6) > 0 { // two bytes at least
+		r.u(7)
+		objects, complexity := r.flag(), byte(r.u(8))
+		if f.objects = objects && !r.bad; f.objects {
+			f.complexity = complexity
+		}
+	}
+}
+
+// skipMixing passes over the metadata for mixing.
+func (f *eac3Frame) skipMixing(r *bitReader) {
+	if f.acmod > 2 {
+		r.u(2)
+		if f.acmod&1 == 1 {
+			r.u(6)
+		}
+		if f.acmod&4 != 0 {
+			r.u(6)
+		}
+	}
+	if f.lfe == 1 {
+		r.optional(5)
+	}
+	if f.strmtyp != 0 {
+		return
+	}
+	r.optional(6)
+	if f.acmod == 0 {
+		r.optional(6)
+	}
+	r.optional(6)
+	switch r.u(2) {
+	case 1:
+		r.u(5)
+	case 2:
+		r.u(12)
+	case 3:
+		r.skip(8 * (int(r.u(5)) + 2))
+	}
+	if f.acmod < 2 {
+		r.optional(14)
+		if f.acmod == 0 {
+			r.optional(14)
+		}
+	}
+	if r.flag() {
+		if f.blocks == 1 {
+			r.u(5)
+			return
+		}
+		for range f.blocks {
+			r.optional(5)
+		}
+	}
+}
+
+// skipInformation passes over the informational metadata.
+func (f *eac3Frame) skipInformation(r *bitReader) {
+	r.u(3 + 1 + 1)
+	if f.acmod == 2 {
+		r.u(4)
+	}
+	if f.acmod >= 6 {
+		r.u(2)
+	}
+	r.optional(8)
+	if f.acmod == 0 {
+		r.optional(8)
+	}
+	if f.fscod < 3 {
+		r.u(1)
+	}
 }
 
 func b2i(b bool) int {
@@ -310,8 +410,8 @@ func chanLoc(m uint16) (loc uint16) {
 }
 
 // eac3Sound reads the substreams of one access unit into a dec3 box (ETSI TS
-// 102 366 F.6). bsmod is written as 0: it lies behind fields of variable size
-// that no player needs.
+// 102 366 F.6), with the extension of ETSI TS 103 420 D.2 where it holds objects.
+// bsmod is written as 0: no player needs it.
 func eac3Sound(b []byte) (sound, bool) {
 	first, ok := parseEAC3(b)
 	if !ok || first.strmtyp == 1 {
@@ -340,6 +440,9 @@ func eac3Sound(b []byte) (sound, bool) {
 		b = b[f.size:]
 	}
 	dec3.NumIndSub = uint16(len(dec3.EC3Subs) - 1)
+	if first.objects { // flag_ec3_extension_type_a, complexity_index_type_a
+		dec3.Reserved = []byte{1, first.complexity}
+	}
 	dec3.DataRate = uint16(min(bits*int(first.rate)/(first.blocks*256)/1000, 0x1FFF))
 	for i := range 9 {
 		if loc := dec3.EC3Subs[0].ChanLoc; loc>>i&1 == 1 {
