@@ -139,6 +139,7 @@ type scheme struct {
 // schemes are the supported URL schemes.
 var schemes = map[string]scheme{
 	"udp":  {open: openUDP, check: checkUDP, shared: true},
+	"srt":  {open: openSRT, check: checkSRT},
 	"file": {open: openFileURL, check: checkFileURL},
 	"hls":  {open: openHLS("hls"), check: checkHLS("hls")},
 	"hlss": {open: openHLS("hlss"), check: checkHLS("hlss")},
@@ -154,6 +155,13 @@ func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
 // sender to hear of a multicast group, RFC 4607) and buffer_size= (bytes of
 // socket buffer, with K or M). IPv6 addresses stand in brackets, with a zone
 // where needed: udp://[ff02::1234%eth0]:1234.
+//
+// An srt URL calls: srt://HOST:PORT. Without a host, with 0.0.0.0 or with
+// mode=listener it is called, by one sender at a time. It takes the options
+// latency= (for how long a missing packet is asked for again: milliseconds, or
+// with a unit; 1s unless set), passphrase= (10 to 79 bytes), pbkeylen= (16, 24
+// or 32), streamid= (a listener then takes no other), connect_timeout= (of a
+// caller, milliseconds or with a unit; 3s unless set) and interface=.
 //
 // An hls or hlss URL names the playlist of an HTTP live stream, over http or
 // https; so does an http or https URL whose path ends in .m3u8. The option

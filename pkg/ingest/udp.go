@@ -46,7 +46,9 @@ func (s *udpSource) Read(ctx context.Context) (*Batch, error) {
 	if s.fd < 0 {
 		return nil, fmt.Errorf("source %q is closed", s.url)
 	}
-	s.batch.Dropped = 0
+	if len(s.batch.Datagrams) > 0 { // it was delivered
+		s.batch.Dropped, s.batch.Datagrams = 0, nil
+	}
 	for {
 		if s.next < s.got {
 			if s.deliver() {

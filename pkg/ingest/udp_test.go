@@ -363,7 +363,7 @@ func TestUDPURLErrors(t *testing.T) {
 		{"udp://127.0.0.1:1234?bufsize=1", "unknown option \"bufsize\"; a udp source has"},
 		{"udp://192.0.2.1:1234", "no address of this machine; udp://:1234"},
 		{"udp://[fe80::1]:1234", "needs its interface"},
-		{"srt://127.0.0.1:1234", "no source of scheme \"srt\"; supported are file, m4f, udp,"},
+		{"gopher://127.0.0.1:1234", "no source of scheme \"gopher\"; supported are file, "},
 	} {
 		_, err := Open(t.Context(), c.url, Options{OtherSchemes: []string{"m4f"}})
 		var ue *URLError

@@ -32,6 +32,8 @@ func lookupNothing(context.Context, string) ([]netip.Addr, error) {
 
 // udpAddr is what a udp URL says.
 type udpAddr struct {
+	scheme string         // of the URL, for messages
+	named  bool           // the address was looked up
 	addr   netip.AddrPort // group, local address, or unspecified
 	any    bool           // no address given: every address of this machine
 	ifname string         // interface, by name or address
@@ -54,28 +56,42 @@ func parseUDP(ctx context.Context, rest string, opt Options, look lookup) (*udpA
 	host, query, _ := strings.Cut(rest, "?")
 	// udp://@GROUP:PORT is how some players write it.
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "@"), "/")
-	u := &udpAddr{ifname: opt.Interface, buffer: defaultBuffer}
+	u := &udpAddr{scheme: "udp", ifname: opt.Interface, buffer: defaultBuffer}
 	if err := u.parseHost(ctx, host, look); err != nil {
 		return nil, err
 	}
 	if err := u.parseQuery(query); err != nil {
 		return nil, err
 	}
-	if u.source.IsValid() {
-		if !u.addr.Addr().IsMulticast() {
-			return nil, errors.New("source= needs a multicast group")
-		}
-		if u.source.Is4() != u.addr.Addr().Is4() {
-			return nil, fmt.Errorf("source=%s and the group are of different IP versions", u.source)
-		}
+	return u, u.checkSource()
+}
+
+// checkSource sees whether a sender may be named for the address.
+func (u *udpAddr) checkSource() error {
+	switch {
+	case !u.source.IsValid():
+	case !u.addr.Addr().IsMulticast():
+		return errors.New("source= needs a multicast group")
+	case u.source.Is4() != u.addr.Addr().Is4():
+		return fmt.Errorf("source=%s and the group are of different IP versions", u.source)
 	}
-	return u, nil
+	return nil
+}
+
+// setSource takes the only sender that is wanted.
+func (u *udpAddr) setSource(v string) error {
+	a, err := netip.ParseAddr(v)
+	if err != nil || a.IsMulticast() || a.IsUnspecified() {
+		return fmt.Errorf("source=%s is not the address of a sender", v)
+	}
+	u.source = a.Unmap()
+	return nil
 }
 
 func (u *udpAddr) parseHost(ctx context.Context, hostport string, look lookup) error {
 	i := strings.LastIndexByte(hostport, ':')
 	if i < 0 || strings.HasSuffix(hostport, "]") {
-		return errors.New("no port; write udp://ADDRESS:PORT")
+		return fmt.Errorf("no port; write %s://ADDRESS:PORT", u.scheme)
 	}
 	host, portText := hostport[:i], hostport[i+1:]
 	port, err := strconv.ParseUint(portText, 10, 16)
@@ -89,35 +105,35 @@ func (u *udpAddr) parseHost(ctx context.Context, hostport string, look lookup) e
 		return fmt.Errorf("address %q has no ] to its [", host)
 	}
 	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
-		return fmt.Errorf("an IPv6 address stands in brackets: udp://[%s]:%d", host, port)
+		return fmt.Errorf("an IPv6 address stands in brackets: %s://[%s]:%d", u.scheme, host, port)
 	}
 	if host == "" || host == "*" {
 		u.any, u.addr = true, netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port))
 		return nil
 	}
-	addr, err := resolve(ctx, strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), look)
+	addr, named, err := resolve(ctx, strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), look)
 	if err != nil {
 		return err
 	}
-	u.addr = netip.AddrPortFrom(addr, uint16(port))
+	u.addr, u.named = netip.AddrPortFrom(addr, uint16(port)), named
 	return nil
 }
 
 // resolve reads an address, its zone behind % or %25 (RFC 6874), or looks up
-// the name of this machine.
-func resolve(ctx context.Context, host string, look lookup) (netip.Addr, error) {
+// the name of this machine (named).
+func resolve(ctx context.Context, host string, look lookup) (addr netip.Addr, named bool, err error) {
 	if addr, err := netip.ParseAddr(strings.Replace(host, "%25", "%", 1)); err == nil {
-		return addr.Unmap(), nil
+		return addr.Unmap(), false, nil
 	}
 	if strings.Trim(host, "0123456789.") == "" || strings.ContainsAny(host, ":[]% ") {
-		return netip.Addr{}, fmt.Errorf("%q is not an IP address", host)
+		return netip.Addr{}, false, fmt.Errorf("%q is not an IP address", host)
 	}
 	addrs, err := look(ctx, host)
 	if err != nil {
-		return netip.Addr{}, err
+		return netip.Addr{}, false, err
 	}
 	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() })
-	return addrs[0].Unmap(), nil // IPv4 first, as senders mostly are
+	return addrs[0].Unmap(), true, nil // IPv4 first, as senders mostly are
 }
 
 func (u *udpAddr) parseQuery(query string) error {
@@ -131,17 +147,15 @@ func (u *udpAddr) parseQuery(query string) error {
 		case "interface":
 			u.ifname = v
 		case "source":
-			a, err := netip.ParseAddr(v)
-			if err != nil || a.IsMulticast() || a.IsUnspecified() {
-				return fmt.Errorf("source=%s is not the address of a sender", v)
+			if err := u.setSource(v); err != nil {
+				return err
 			}
-			u.source = a.Unmap()
 		case "buffer_size":
 			if u.buffer, err = parseBytes(v); err != nil {
 				return err
 			}
 		default:
-			return fmt.Errorf("unknown option %q; a udp source has interface=, source= and buffer_size=", name)
+			return fmt.Errorf("unknown option %q; a udp source has interface=, source=, buffer_size= and program=", name)
 		}
 	}
 	return nil

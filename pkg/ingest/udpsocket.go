@@ -186,9 +186,9 @@ func bindError(err error, u *udpAddr) error {
 		return fmt.Errorf("udp port %d of %s is taken by another program: find it with `ss -ulpn sport = :%d` and stop it, or send to a multicast group, which several programs can hear (%w)",
 			u.addr.Port(), u.addr.Addr(), u.addr.Port(), err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("%s is no address of this machine; udp://:%d hears on all of them (%w)", u.addr.Addr(), u.addr.Port(), err)
+		return fmt.Errorf("%s is no address of this machine; %s://:%d hears on all of them (%w)", u.addr.Addr(), u.scheme, u.addr.Port(), err)
 	case errors.Is(err, unix.EINVAL) && (u.addr.Addr().IsLinkLocalUnicast() || u.addr.Addr().IsLinkLocalMulticast()):
-		return fmt.Errorf("the link-local address %s needs its interface: udp://[%s%%eth0]:%d (%w)", u.addr.Addr(), u.addr.Addr(), u.addr.Port(), err)
+		return fmt.Errorf("the link-local address %s needs its interface: %s://[%s%%eth0]:%d (%w)", u.addr.Addr(), u.scheme, u.addr.Addr(), u.addr.Port(), err)
 	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("udp port %d needs privileges (CAP_NET_BIND_SERVICE); use one from 1024 up (%w)", u.addr.Port(), err)
 	}
