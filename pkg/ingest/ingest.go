@@ -139,6 +139,7 @@ type scheme struct {
 // schemes are the supported URL schemes.
 var schemes = map[string]scheme{
 	"udp":  {open: openUDP, check: checkUDP, shared: true},
+	"rtp":  {open: openRTP, check: checkRTP, shared: true},
 	"srt":  {open: openSRT, check: checkSRT},
 	"file": {open: openFileURL, check: checkFileURL},
 	"hls":  {open: openHLS("hls"), check: checkHLS("hls")},
@@ -148,13 +149,22 @@ var schemes = map[string]scheme{
 // Schemes returns the supported URL schemes in order.
 func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
 
-// Open opens the source that url names: udp://GROUP-OR-ADDRESS:PORT, file:PATH,
+// Open opens the source that url names: udp:// or rtp://GROUP-OR-ADDRESS:PORT, file:PATH,
 // a bare path (a file, a FIFO or a device), or "-" for standard input.
 //
 // A udp URL takes the options interface= (name or address), source= (the only
 // sender to hear of a multicast group, RFC 4607) and buffer_size= (bytes of
 // socket buffer, with K or M). IPv6 addresses stand in brackets, with a zone
 // where needed: udp://[ff02::1234%eth0]:1234.
+//
+// rtp://ADDRESS:PORT is a transport stream in RTP (RFC 2250) and takes the same
+// options, and reorder= (50ms; how long a missing packet is waited for),
+// fec=on (SMPTE 2022-1: error correction by columns on the port 2 above and by
+// rows on the one 4 above; off unless asked for, since those ports may be
+// somebody else's) and, for several paths of the same packets (SMPTE 2022-7),
+// rtp://A:PORT,B:PORT, skew= (450ms; how far one may be behind the other).
+// There interface= and source= take one value for all, or one for each with
+// commas between.
 //
 // An srt URL calls: srt://HOST:PORT. Without a host, with 0.0.0.0 or with
 // mode=listener it is called, by one sender at a time. It takes the options
