@@ -46,6 +46,8 @@ replication has still to do and until when, and when the disk is full.
            offline: no input works; retired: no longer configured;
            ,unreplicated follows where no peer can be reached
   INPUT    the input in use
+  LOST     packets that the input in use has lost since the node began, and how
+           often it was opened anew
   BEHIND   from the end of the newest segment to now
   COVERS   time from the oldest segment to the newest, gaps included
   GAPS     gaps within the configured depth, and seconds missing
@@ -62,10 +64,19 @@ durations seconds, sizes bytes; what is not known is left out.
   name, mode, healthy, unreplicated, retired
   problems        sentences
   inputs          a list, each with
-    url, active, standby, error, since, last_data, last_segment_completed
+    url, program, active, standby, error, since, last_data
     state         good, waiting, closed, silent or failed
-    packets, bytes, lost, dropped, truncated, unwritten, errored
-    segments, damaged, reconnects, clock_error_seconds
+    packets, lost, errored
+                  packets of the transport stream: received, known to be missing
+                  by their continuity counters, marked as wrong
+    datagrams, bytes, dropped, truncated
+                  what carried them: received, dropped by the kernel, too long
+    datagrams_lost, reordered, duplicates, recovered
+                  by the transport's own numbers (RTP, SRT)
+    errors        packets, requests or playlists that made no sense or failed
+    reconnects    attempts to open the input after the first
+    segments, damaged, unwritten, last_segment_completed
+    clock_error_seconds
   peers           a list, each with
     url, reachable, replicates, error, heard, mode
     pending       segments listed and not yet looked at, lag_seconds for how long
@@ -198,10 +209,10 @@ func onlyStream(st *serve.NodeStatus, name string) error {
 // printStatus writes a table, and under it the problems, one a line.
 func printStatus(w io.Writer, st *serve.NodeStatus) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "STREAM\tMODE\tINPUT\tBEHIND\tCOVERS\tGAPS\tDAMAGED\tBACKLOG\tDISK")
+	fmt.Fprintln(tw, "STREAM\tMODE\tINPUT\tLOST\tBEHIND\tCOVERS\tGAPS\tDAMAGED\tBACKLOG\tDISK")
 	for i := range st.Streams {
 		s := &st.Streams[i]
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, modeOf(s), inputOf(s), behind(s), coversOf(s), gapsOf(s), damageOf(s), backlogOf(s), diskOf(s))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, modeOf(s), inputOf(s), lostOf(s), behind(s), coversOf(s), gapsOf(s), damageOf(s), backlogOf(s), diskOf(s))
 	}
 	if err := tw.Flush(); err != nil {
 		return err
@@ -231,6 +242,22 @@ func inputOf(s *serve.StreamStatus) string {
 		if in.Active {
 			return in.URL
 		}
+	}
+	return "-"
+}
+
+// lostOf is what the input in use has lost: packets of the transport stream
+// where it is one, datagrams otherwise.
+func lostOf(s *serve.StreamStatus) string {
+	for _, in := range s.Inputs {
+		if !in.Active {
+			continue
+		}
+		lost := fmt.Sprint(max(in.Lost, in.DatagramsLost+in.Dropped))
+		if in.Reconnects > 0 {
+			return fmt.Sprintf("%s, reopened %d times", lost, in.Reconnects)
+		}
+		return lost
 	}
 	return "-"
 }

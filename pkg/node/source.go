@@ -47,6 +47,8 @@ type source struct {
 	ioBase   ingest.Stats
 	opens    int64
 	lastSeg  time.Time
+	told     teller
+	losses   lossTeller
 
 	unwritten atomic.Int64 // segments that the archive was too slow for
 }
@@ -119,9 +121,7 @@ func (c *source) set(state string, err error) {
 // Serve implements suture.Service: it opens the source whenever it is wanted,
 // and again with growing pauses when it fails.
 func (c *source) Serve(ctx context.Context) error {
-	const first = 250 * time.Millisecond
-	wait := first
-	told := ""
+	pause := backoff{most: c.in.MaxRetryTimeout}
 	for {
 		c.mu.Lock()
 		wanted, wake := c.wanted, c.wake
@@ -133,7 +133,10 @@ func (c *source) Serve(ctx context.Context) error {
 				return ctx.Err()
 			case <-wake:
 			}
-			wait, told = first, ""
+			pause.reset()
+			c.mu.Lock()
+			c.told = teller{}
+			c.mu.Unlock()
 			continue
 		}
 		began := time.Now()
@@ -141,25 +144,32 @@ func (c *source) Serve(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if heard || time.Since(began) > c.in.MaxRetryTimeout {
-			wait = first
-		}
 		if err == nil {
 			continue // closed: not wanted any more
 		}
-		if told != err.Error() {
-			told = err.Error()
-			c.s.log.Warn("input is lost; trying again", "input", c.url(), "err", err)
-			c.s.note(event.Event{Kind: event.SourceLost, Msg: fmt.Sprintf("the input %s was lost: %v", c.url(), err)})
-		}
-		if heard {
-			told = ""
-		}
-		if !pause(ctx, wait) {
+		ran := time.Since(began)
+		c.lost(err, heard && ran > c.in.MaxRetryTimeout)
+		if !pause.wait(ctx, ran) {
 			return ctx.Err()
 		}
-		wait = min(2*wait, c.in.MaxRetryTimeout)
 	}
+}
+
+// lost tells that the input was lost, or cannot be opened. steady says that it
+// had delivered for some time: then it is told in any case.
+func (c *source) lost(err error, steady bool) {
+	c.mu.Lock()
+	tell, times := c.told.lost(err, steady, time.Now())
+	c.mu.Unlock()
+	if !tell {
+		return
+	}
+	log := c.s.log
+	if times > 1 {
+		log = log.With("times", times)
+	}
+	log.Warn("input is lost; trying again", "input", c.url(), "err", err)
+	c.s.note(event.Event{Kind: event.SourceLost, Msg: fmt.Sprintf("the input %s was lost: %v", c.url(), err)})
 }
 
 // once opens the source and records it until it fails (an error), is silent
@@ -219,10 +229,25 @@ func (c *source) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.base, c.stats = addStats(c.base, c.stats), segment.Stats{}
-	c.ioBase.Bytes += c.io.Bytes
-	c.ioBase.Dropped += c.io.Dropped
-	c.ioBase.Truncated += c.io.Truncated
-	c.io = ingest.Stats{}
+	c.ioBase, c.io = addIO(c.ioBase, c.io), ingest.Stats{}
+}
+
+// addIO sums up what two runs of a source received.
+func addIO(a, b ingest.Stats) ingest.Stats {
+	a.Packets += b.Packets
+	a.Bytes += b.Bytes
+	a.Dropped += b.Dropped
+	a.Truncated += b.Truncated
+	a.Lost += b.Lost
+	a.Reordered += b.Reordered
+	a.Duplicates += b.Duplicates
+	a.Recovered += b.Recovered
+	a.Errors += b.Errors
+	a.Reconnects += b.Reconnects
+	if b.LastArrival.After(a.LastArrival) {
+		a.LastArrival = b.LastArrival
+	}
+	return a
 }
 
 func addStats(a, b segment.Stats) segment.Stats {
@@ -289,7 +314,8 @@ func (w *watched) observe() {
 	if st.Units > w.units {
 		w.units = st.Units
 		if c.state != stateGood {
-			c.state, c.err, c.goodFrom, back = stateGood, nil, now, !w.heard
+			c.state, c.err, c.goodFrom = stateGood, nil, now
+			back = !w.heard && c.told.back()
 		}
 		c.heard, w.heard = now, true
 	}
@@ -297,7 +323,11 @@ func (w *watched) observe() {
 	if c.state == stateGood || c.state == stateWaiting {
 		c.err = w.diagnose(now, &st, c.err)
 	}
+	losing := c.losses.take(now, addStats(c.base, c.stats), addIO(c.ioBase, c.io))
 	c.mu.Unlock()
+	if losing != nil {
+		c.s.log.Warn("input loses packets", append([]any{"input", c.url()}, losing...)...)
+	}
 	if back {
 		c.s.log.Info("input delivers", "input", c.url())
 		c.s.note(event.Event{Kind: event.SourceBack, Msg: "the input " + c.url() + " delivers"})

@@ -169,13 +169,15 @@ func firstInput(in *serve.InputStatus, returnAfter time.Duration) string {
 func (c *source) status() serve.InputStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	total := addStats(c.base, c.stats)
+	total, io := addStats(c.base, c.stats), addIO(c.ioBase, c.io)
 	in := serve.InputStatus{
-		URL: c.url(), State: c.state,
+		URL: c.url(), State: c.state, Program: c.in.Program,
 		Packets: total.Packets, Lost: total.Lost, Errored: total.Errored, Segments: total.Segments, Damaged: total.Damaged,
-		Bytes: int64(c.ioBase.Bytes + c.io.Bytes), Dropped: int64(c.ioBase.Dropped + c.io.Dropped), Truncated: int64(c.ioBase.Truncated + c.io.Truncated),
+		Datagrams: int64(io.Packets), Bytes: int64(io.Bytes), Dropped: int64(io.Dropped), Truncated: int64(io.Truncated),
+		DatagramsLost: int64(io.Lost), Reordered: int64(io.Reordered), Duplicates: int64(io.Duplicates),
+		Recovered: int64(io.Recovered), Errors: int64(io.Errors),
 		Unwritten:  c.unwritten.Load(),
-		Reconnects: max(c.opens-1, 0), ClockError: m4f.Duration(c.stats.Disagreement).Seconds(),
+		Reconnects: max(c.opens-1, 0) + int64(io.Reconnects), ClockError: m4f.Duration(c.stats.Disagreement).Seconds(),
 		Since: stamp(c.goodFrom), LastData: stamp(c.heard), LastSeg: stamp(c.lastSeg),
 	}
 	if c.err != nil {

@@ -41,22 +41,34 @@ type StreamStatus struct {
 
 // InputStatus is one of a stream's inputs, in the order of the configuration.
 type InputStatus struct {
-	URL        string     `json:"url"`   // without credentials
-	State      string     `json:"state"` // good, waiting, closed, silent, failed
-	Active     bool       `json:"active"`
-	Standby    string     `json:"standby,omitempty"`   // hot or cold, of an input behind the first
-	Error      string     `json:"error,omitempty"`     // why it does not work
-	Since      *time.Time `json:"since,omitempty"`     // since when it is good
-	Packets    int64      `json:"packets"`             // transport packets
-	Bytes      int64      `json:"bytes"`               // received
-	Lost       int64      `json:"lost"`                // transport packets known to be missing
-	Dropped    int64      `json:"dropped"`             // datagrams the kernel dropped
-	Truncated  int64      `json:"truncated"`           // datagrams longer than the longest readable
-	Unwritten  int64      `json:"unwritten"`           // segments dropped because the disk was too slow
-	Errored    int64      `json:"errored"`             // transport packets with an error
+	URL     string     `json:"url"`               // without credentials
+	Program uint16     `json:"program,omitempty"` // recorded of it; 0: the lowest
+	State   string     `json:"state"`             // good, waiting, closed, silent, failed
+	Active  bool       `json:"active"`
+	Standby string     `json:"standby,omitempty"` // hot or cold, of an input behind the first
+	Error   string     `json:"error,omitempty"`   // why it does not work
+	Since   *time.Time `json:"since,omitempty"`   // since when it is good
+
+	// Of the transport stream, as its continuity counters tell.
+	Packets int64 `json:"packets"` // transport packets
+	Lost    int64 `json:"lost"`    // transport packets known to be missing
+	Errored int64 `json:"errored"` // transport packets with an error
+
+	// Of what carries it: datagrams, or blocks of a connection.
+	Datagrams     int64 `json:"datagrams"`
+	Bytes         int64 `json:"bytes"`          // received
+	Dropped       int64 `json:"dropped"`        // by the kernel
+	Truncated     int64 `json:"truncated"`      // longer than the longest readable
+	DatagramsLost int64 `json:"datagrams_lost"` // that never came, by their numbers
+	Reordered     int64 `json:"reordered"`      // put back into their order
+	Duplicates    int64 `json:"duplicates"`     // came again
+	Recovered     int64 `json:"recovered"`      // by error correction, a second path or retransmission
+	Errors        int64 `json:"errors"`         // packets, requests or playlists that made no sense or failed
+	Reconnects    int64 `json:"reconnects"`     // attempts after the first
+
 	Segments   int64      `json:"segments"`            // completed
 	Damaged    int64      `json:"damaged"`             // of them
-	Reconnects int64      `json:"reconnects"`          // attempts after the first
+	Unwritten  int64      `json:"unwritten"`           // segments dropped because the disk was too slow
 	ClockError float64    `json:"clock_error_seconds"` // by how much a peer's offset disagrees; 0: it does not
 	LastData   *time.Time `json:"last_data,omitempty"` // when data last came
 	LastSeg    *time.Time `json:"last_segment_completed,omitempty"`
