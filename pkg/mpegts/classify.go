@@ -12,6 +12,8 @@ import (
 // say how a stream is coded.
 const (
 	formatHDMV = 0x48444d56
+	formatGA94 = 0x47413934 // ATSC
+	formatSCTE = 0x53435445
 	formatAC3  = 0x41432d33
 	formatEAC3 = 0x45414333
 	formatDTS1 = 0x44545331
@@ -35,11 +37,11 @@ const (
 // registered as HDMV, GB/T 28181 annex C) and, for private data, its
 // descriptors (EN 300 468 annex D).
 func classify(st uint8, program, desc []*astits.Descriptor) (m4f.Codec, Kind) {
-	c := codecOf(st, registered(program, formatHDMV) || registered(desc, formatHDMV), desc)
+	c := codecOf(st, program, desc)
 	return c, kindOfCodec(c)
 }
 
-func codecOf(st uint8, hdmv bool, desc []*astits.Descriptor) m4f.Codec {
+func codecOf(st uint8, program, desc []*astits.Descriptor) m4f.Codec {
 	switch st {
 	case 0x01, 0x02:
 		return m4f.CodecMPEG2Video
@@ -62,11 +64,15 @@ func codecOf(st uint8, hdmv bool, desc []*astits.Descriptor) m4f.Codec {
 	case 0x06:
 		return privateCodec(desc)
 	}
-	if hdmv {
+	if registered(program, formatHDMV) || registered(desc, formatHDMV) {
 		return hdmvCodec(st)
 	}
 	switch st {
-	case 0x82, 0x85, 0x86: // also SCTE 27 subtitles, program identifiers, SCTE 35
+	case 0x82: // ffmpeg writes it without descriptors; in cable networks, SCTE 27 subtitles
+		if isDTS(desc) || !registered(program, formatGA94, formatSCTE) && !registered(desc, formatGA94, formatSCTE) {
+			return m4f.CodecDTS
+		}
+	case 0x85, 0x86: // also program identifiers, and SCTE 35
 		if isDTS(desc) {
 			return m4f.CodecDTS
 		}
