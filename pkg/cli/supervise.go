@@ -80,7 +80,6 @@ func runSupervise(ctx context.Context, o superviseOptions, io IO) error {
 	if err != nil {
 		return err
 	}
-	notify(daemon.SdNotifyStopping)
 	<-done
 	return nil
 }
@@ -92,7 +91,8 @@ func loadConfig(file string) (*config.Config, error) {
 	})
 }
 
-// attend reloads on SIGHUP and feeds the service manager's watchdog.
+// attend reloads on SIGHUP, feeds the service manager's watchdog and says when
+// the node begins to end.
 func attend(ctx context.Context, n *node.Node, file string, hup <-chan os.Signal) {
 	var feed <-chan time.Time
 	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
@@ -108,6 +108,7 @@ func attend(ctx context.Context, n *node.Node, file string, hup <-chan os.Signal
 		}
 		select {
 		case <-ctx.Done():
+			notify(daemon.SdNotifyStopping)
 			if reloaded != nil {
 				<-reloaded
 			}
@@ -130,7 +131,11 @@ func attend(ctx context.Context, n *node.Node, file string, hup <-chan os.Signal
 // reload reads the configuration again and applies it; a mistake changes nothing.
 func reload(ctx context.Context, n *node.Node, file string) {
 	notify(daemon.SdNotifyReloading + fmt.Sprintf("\nMONOTONIC_USEC=%d", monotonic()))
-	defer notify(daemon.SdNotifyReady)
+	defer func() {
+		if ctx.Err() == nil { // else it has been told that the node ends
+			notify(daemon.SdNotifyReady)
+		}
+	}()
 	c, err := loadConfig(file)
 	if err == nil {
 		err = n.Reload(ctx, c)

@@ -73,6 +73,12 @@ type process struct {
 // start runs the program in the background, its log in a file of the test.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, name, args...)
+}
+
+// startWith is start with more in the environment.
+func startWith(t *testing.T, env []string, name string, args ...string) *process {
+	t.Helper()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +89,7 @@ func start(t *testing.T, name string, args ...string) *process {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p.cmd.Stdout, p.cmd.Stderr = f, f
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = f, f, append(os.Environ(), env...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +210,13 @@ func (n *testNode) configure(config string) {
 
 func (n *testNode) up() {
 	n.t.Helper()
-	n.process = start(n.t, n.name, "supervise", n.config)
+	n.upWith()
+}
+
+// upWith is up with more in the environment.
+func (n *testNode) upWith(env ...string) {
+	n.t.Helper()
+	n.process = startWith(n.t, env, n.name, "supervise", n.config)
 }
 
 func (n *testNode) stream(name string) string { return filepath.Join(n.dir, name) }
