@@ -138,12 +138,16 @@ type scheme struct {
 
 // schemes are the supported URL schemes.
 var schemes = map[string]scheme{
-	"udp":  {open: openUDP, check: checkUDP, shared: true},
-	"rtp":  {open: openRTP, check: checkRTP, shared: true},
-	"srt":  {open: openSRT, check: checkSRT},
-	"file": {open: openFileURL, check: checkFileURL},
-	"hls":  {open: openHLS("hls"), check: checkHLS("hls")},
-	"hlss": {open: openHLS("hlss"), check: checkHLS("hlss")},
+	"udp":   {open: openUDP, check: checkUDP, shared: true},
+	"rtp":   {open: openRTP, check: checkRTP, shared: true},
+	"srt":   {open: openSRT, check: checkSRT},
+	"http":  {open: openHTTP("http"), check: checkHTTP("http")},
+	"https": {open: openHTTP("https"), check: checkHTTP("https")},
+	"file":  {open: openFileURL, check: checkFileURL},
+	"hls":   {open: openHLS("hls"), check: checkHLS("hls")},
+	"hlss":  {open: openHLS("hlss"), check: checkHLS("hlss")},
+	"rtsp":  {open: openRTSP("rtsp"), check: checkRTSP("rtsp")},
+	"rtsps": {open: openRTSP("rtsps"), check: checkRTSP("rtsps")},
 }
 
 // Schemes returns the supported URL schemes in order.
@@ -172,6 +176,11 @@ func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
 // with a unit; 1s unless set), passphrase= (10 to 79 bytes), pbkeylen= (16, 24
 // or 32), streamid= (a listener then takes no other), connect_timeout= (of a
 // caller, milliseconds or with a unit; 3s unless set) and interface=.
+//
+// An http or https URL names an endless transport stream in the body of the
+// answer. A user and a password in it are for the server that it names alone
+// (Basic or Digest); the query is the server's. Proxies are taken from the
+// environment.
 //
 // An hls or hlss URL names the playlist of an HTTP live stream, over http or
 // https; so does an http or https URL whose path ends in .m3u8. The option
