@@ -30,6 +30,7 @@ type exportOptions struct {
 	duration  time.Duration
 	peer      peerOptions
 	output    string
+	format    string
 	faststart bool
 	json      bool
 }
@@ -40,6 +41,7 @@ func (o *exportOptions) AddFlags(fs *pflag.FlagSet, io IO) {
 	addDuration(fs, &o.duration, "duration", "", "export this much, as 10m: from --from or the beginning, or up to --to")
 	o.peer.AddFlags(fs)
 	fs.StringVarP(&o.output, "output", "o", "-", "write to `FILE`, which appears when it is whole; - is standard output")
+	fs.StringVar(&o.format, "format", "mp4", "write `FORMAT`: mp4, or ts, an MPEG transport stream")
 	fs.BoolVar(&o.faststart, "faststart", false, "write a plain MP4 file with its tables first, instead of a fragmented one; the archive is read twice")
 	fs.BoolVar(&o.json, "json", false, "print what was exported as a JSON object; --output must name a file")
 }
@@ -48,14 +50,27 @@ func newExportCmd(io IO) *cobra.Command {
 	var o exportOptions
 	cmd := &cobra.Command{
 		Use:   "export ARCHIVE",
-		Short: "Write a span of an archive as MP4",
-		Long: `export writes what a reader of the archive sees as one MP4 file: the whole
-archive, or the span that --from, --to and --duration say. The span grows to
-whole segments, so that it begins at a keyframe.
+		Short: "Write a span of an archive as MP4 or as a transport stream",
+		Long: `export writes what a reader of the archive sees as one file: the whole archive,
+or the span that --from, --to and --duration say. The span grows to whole
+segments, so that it begins at a keyframe. Two nodes with the same segments write
+the same bytes.
 
-Time in the file starts at 0 and is unbroken where the source's clock wraps or
-starts anew. Where something is missing, it stands still for as long. Two nodes
-with the same segments write the same bytes.
+In MP4, time starts at 0 and is unbroken where the source's clock wraps or starts
+anew. Where something is missing, it stands still for as long.
+
+With --format ts it is an MPEG transport stream of one program, rebuilt: program
+number, PIDs, stream types, descriptors and the PID of the clock (PCR) as they
+were; PTS and DTS the source's own, 33 bits that wrap where its did. Sections and
+the PES packets of teletext, subtitles and other data are the recorded bytes,
+pictures the recorded NAL units, sound the recorded frames. New are the packets
+themselves: PCR every 30 ms and tables every 90 ms; access unit delimiters and
+parameter sets are put in where a decoder wants them; the program map has a PID
+of its own (0x1000, or the next lower one that is free); AAC gets a new ADTS or
+LATM header. The rate varies and there are no null packets; a multiplexer for a
+channel of fixed rate adds them. At a gap and where the source's clock starts
+anew the PCR jumps, marked by discontinuity_indicator. A program whose map names
+no PID for its clock gets that of its leading track.
 
 ARCHIVE is the directory of a stream, or a peer (m4f://HOST[:PORT]/STREAM).
 
@@ -65,7 +80,8 @@ number of segments recorded with loss) and gaps, each with from and to.
 Exit status: 0 done, 1 done but there are gaps or damage inside the span, or
 nothing is recorded there, 2 trouble.`,
 		Example: `  twindvr export /storage/example --from 2026-11-22T12:00:00Z --duration 10m > clip.mp4
-  twindvr export m4f://b:8081/example --from -1h --faststart --output last-hour.mp4`,
+  twindvr export m4f://b:8081/example --from -1h --faststart --output last-hour.mp4
+  twindvr export /storage/example --from -10m --format ts | ffplay -`,
 		Args: wantArgs("ARCHIVE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runExport(cmd.Context(), &o, io, args[0])
@@ -86,6 +102,7 @@ func runExport(ctx context.Context, o *exportOptions, io IO, location string) er
 	defer closeSide()
 	a := exported{ctx, side}
 	opt := render.Options{Faststart: o.faststart}
+	opt.Format, _ = render.ParseFormat(o.format) // checked
 	if opt.From, opt.To, err = o.times(a); err != nil {
 		return err
 	}
@@ -115,11 +132,16 @@ func runExport(ctx context.Context, o *exportOptions, io IO, location string) er
 
 // check refuses flags that do not go together.
 func (o *exportOptions) check(io IO) error {
+	format, err := render.ParseFormat(o.format)
 	switch {
+	case err != nil:
+		return fmt.Errorf("--format: %w", err)
+	case o.faststart && format != render.MP4:
+		return errors.New("--faststart is for MP4: a transport stream has no tables to put first; leave it out")
 	case o.duration != 0 && o.span.From.IsSet && o.span.To.IsSet:
 		return errors.New("--from, --to and --duration together say too much; leave one out")
 	case o.output == "-" && o.json:
-		return errors.New("--json prints to standard output, where the MP4 file goes; name a file with --output")
+		return errors.New("--json prints to standard output, where the export goes; name a file with --output")
 	case o.output == "-" && terminal(io.Out):
 		return errors.New("standard output is a terminal; redirect it, or name a file with --output")
 	case o.output == "":
@@ -256,6 +278,9 @@ func judgeExport(r *render.Result) error {
 	var what []string
 	if n := len(r.Gaps); n > 0 {
 		what = append(what, fmt.Sprintf("%s (%v)", counted(n, "gap"), missing.Round(time.Millisecond)))
+	}
+	if r.Left > 0 {
+		slog.Warn("audio frames left out: a transport stream has no framing for them", "frames", r.Left)
 	}
 	if r.Damaged > 0 {
 		what = append(what, counted(r.Damaged, "damaged segment"))

@@ -52,6 +52,8 @@ type Archive interface {
 type Options struct {
 	// From and To are the span; 0 is the beginning and the end of the archive.
 	From, To m4f.UTC
+	// Format is what to write; Faststart is for MP4 only.
+	Format Format
 	// Faststart writes a plain MP4 file, its tables ahead of the media; the
 	// archive is then read twice. Otherwise it is a fragmented one.
 	Faststart bool
@@ -70,6 +72,7 @@ type Result struct {
 	Duration time.Duration // from the first frame to the end of the last, gaps included
 	Gaps     []Gap         // inside the span
 	Damaged  int           // segments recorded with known loss
+	Left     int           // audio frames that a transport stream has no framing for, left out
 }
 
 // Gap is a span of time that no segment covers.
@@ -83,14 +86,14 @@ var ErrEmpty = errors.New("nothing is recorded in that span")
 // Two nodes date a segment alike to within less.
 const spanSlack = m4f.Timescale / 4
 
-// Export writes a span of the view as MP4 to w.
+// Export writes a span of the view to w.
 func Export(ctx context.Context, a Archive, w io.Writer, opt Options) (Result, error) {
 	p, err := makePlan(a, opt)
 	if err != nil {
 		return Result{}, err
 	}
 	if opt.Start != nil {
-		opt.Start(p.total(opt.Faststart))
+		opt.Start(p.total(opt.Faststart && opt.Format == MP4))
 	}
 	if err := p.readInits(ctx, a); err != nil {
 		return Result{}, err
@@ -98,9 +101,12 @@ func Export(ctx context.Context, a Archive, w io.Writer, opt Options) (Result, e
 	out := &counter{w: w}
 	buf := bufio.NewWriterSize(out, 256<<10)
 	wk := &walker{ctx: ctx, archive: a, plan: p, progress: opt.Progress}
-	if opt.Faststart {
+	switch {
+	case opt.Format == TS:
+		err = writeTS(wk, buf)
+	case opt.Faststart:
 		err = writeFaststart(wk, buf)
-	} else {
+	default:
 		err = writeFragmented(wk, buf)
 	}
 	if err == nil {

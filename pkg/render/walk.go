@@ -46,6 +46,7 @@ type part struct {
 type chunk struct {
 	*placed
 	start int64 // on the plan's axis
+	move  int64 // what was added to the fragment's times for that
 	media []byte
 	parts []part
 }
@@ -101,6 +102,7 @@ func (w *walker) load(i int) (*chunk, error) {
 	ref := f.Tracks[0].Start
 	opening := ref + m4f.Diff33(p.MediaTime, ref)
 	move := p.start + w.moved - p.From - opening
+	c.move = move
 	for k, t := range f.Tracks {
 		q := part{mapped: m.tracks[k], samples: make([]sample, len(t.Samples))}
 		for j, s := range t.Samples {
