@@ -437,3 +437,12 @@ func ExampleSplitProgram() {
 	fmt.Println(url, program, err)
 	// Output: udp://239.1.1.1:1234?interface=eth1 3 <nil>
 }
+
+// rtpOf puts a datagram number k of a sender into RTP.
+func rtpOf(k int, d []byte) []byte {
+	b, err := (&rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: typeMP2T, SequenceNumber: uint16(k), Timestamp: uint32(k) * 90, SSRC: 0x7477}, Payload: d}).Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
