@@ -72,6 +72,7 @@ func openWhenUp(t *testing.T, url string) Source {
 // TestHTTPFromNginx records a file that nginx serves as slowly as a live
 // stream, with a password, over a redirect; and what it proxies from ffmpeg.
 func TestHTTPFromNginx(t *testing.T) {
+	t.Parallel()
 	path := clip(t, 4)
 	sent := readFile(t, path)
 	p, upstream := port(), port()
@@ -127,6 +128,7 @@ func TestHTTPFromNginx(t *testing.T) {
 
 // TestHTTPServerKilled kills a server that is recorded, and starts it again.
 func TestHTTPServerKilled(t *testing.T) {
+	t.Parallel()
 	path := clip(t, 6)
 	sent := readFile(t, path)
 	p := port()
@@ -154,6 +156,7 @@ func TestHTTPServerKilled(t *testing.T) {
 // TestHTTPFromFFmpeg records from ffmpeg's own server, killed and started
 // again.
 func TestHTTPFromFFmpeg(t *testing.T) {
+	t.Parallel()
 	path := clip(t, 3)
 	p := port()
 	url := fmt.Sprintf("http://127.0.0.1:%d/live.ts", p)
@@ -301,6 +304,7 @@ func TestHTTPBodyBreaksOff(t *testing.T) {
 
 // TestHTTPTriesAgain has a server in trouble for a moment.
 func TestHTTPTriesAgain(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int32
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) < 3 {
