@@ -25,6 +25,8 @@ const (
 	dtsExtX96
 	dtsExtLBR
 	dtsExtXLL
+
+	dtsExtensions = dtsExtCore | dtsExtXBR | dtsExtXXCH | dtsExtX96 | dtsExtLBR | dtsExtXLL
 )
 
 // dtsConstructions are ETSI TS 102 114 table E-2: the parts of each
@@ -55,17 +57,18 @@ var dtsConstructions = [...]uint32{
 
 // dtsAccessUnit is what the headers of an access unit say.
 type dtsAccessUnit struct {
-	parts   uint32
-	rate    uint32 // Hz
-	samples uint32 // in the access unit, at rate
-	depth   uint32 // bits of a sample
-	layout  uint32 // speakers, ETSI TS 102 114 table 7-10
-	amode   uint32 // arrangement of the core's channels
-	lfe     bool   // ... with low frequency effects
-	core    uint32 // bytes of the core
-	bitRate uint32 // of the core
-	downmix bool   // stereo is embedded
-	assets  int
+	parts    uint32
+	rate     uint32 // Hz
+	samples  uint32 // in the access unit, at rate
+	depth    uint32 // bits of a sample
+	layout   uint32 // speakers, ETSI TS 102 114 table 7-10
+	amode    uint32 // arrangement of the core's channels
+	lfe      bool   // ... with low frequency effects
+	core     uint32 // bytes of the core
+	bitRate  uint32 // of the core
+	downmix  bool   // stereo is embedded
+	assets   int
+	extended bool // there are extension substreams
 }
 
 // genericDTS is the header of a stereo core at 48 kHz and 768 kbit/s.
@@ -81,7 +84,8 @@ func dtsSound(b []byte) (sound, bool) {
 	}
 	construction := 0
 	for k, parts := range dtsConstructions {
-		if k > 0 && parts == u.parts {
+		// What an extension substream holds and does not say is of no known kind.
+		if k > 0 && parts == u.parts && u.extended == (parts&dtsExtensions != 0) {
 			construction = k
 		}
 	}
@@ -243,7 +247,7 @@ func (u *dtsAccessUnit) readSubstream(b []byte) int {
 	for range assets {
 		r.u(sizeBits)
 	}
-	u.assets = max(u.assets, assets)
+	u.assets, u.extended = max(u.assets, assets), true
 	for range assets {
 		at := r.pos
 		length := 8 * (int(r.u(9)) + 1)

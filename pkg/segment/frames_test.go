@@ -198,6 +198,9 @@ func checkFrames(t *testing.T, path string, segs []*m4f.Segment, cut int) {
 		tr := tracks[pid]
 		got, holes := framesOf(t, segs, pid)
 		want := ffmpegHashes(t, path, fmt.Sprintf("0:i:%d", pid), tr.decode, tr.codec == m4f.CodecAAC)
+		if tr.codec == m4f.CodecLATM && len(got) > 0 && got[0] != want[0] {
+			got, cut = got[1:], cut+1 // a decoder laps each frame over the one before
+		}
 		sameFrames(t, fmt.Sprintf("PID %d, %v", pid, tr.codec), got, want, cut, holes)
 	}
 }
