@@ -75,6 +75,7 @@ type heldUnit struct {
 	lost    bool
 	ext     int64
 	nals    [][]byte
+	depth   int // of reordering, as of now
 	frame   rtpFrame
 	torn    bool
 	arrived time.Time
@@ -200,7 +201,7 @@ func (n *rtspSession) picture(t *rtspTrack, pkt *rtp.Packet, now time.Time) erro
 	// Recording may begin in the middle of a picture.
 	torn := t.torn || !t.clock.begun && !t.sets.begins(nals[0])
 	t.torn = false
-	n.take(heldUnit{t: t, ext: t.clock.extend(stamp), nals: t.sets.complete(nals), torn: torn, arrived: now})
+	n.take(heldUnit{t: t, ext: t.clock.extend(stamp), nals: t.sets.complete(nals), depth: t.sets.depth, torn: torn, arrived: now})
 	return nil
 }
 
@@ -301,7 +302,7 @@ func (n *rtspSession) put(u *heldUnit) {
 		return
 	}
 	p := timedPicture{nals: u.nals, pts: pts, torn: u.torn, arrived: u.arrived}
-	u.t.order.add(p, u.t.sets.depth, func(p timedPicture) {
+	u.t.order.add(p, u.depth, func(p timedPicture) {
 		if unit, ok := mpegts.NewPicture(u.t.track, p.pts, p.dts, p.nals); ok {
 			unit.Marked = p.torn
 			n.out(unit, p.arrived)

@@ -130,6 +130,8 @@ func (t *rtspTime) time(c *rtpClock, ext int64, now time.Time) int64 {
 }
 
 func (t *rtspTime) follow(c *rtpClock, ext int64, now time.Time) {
+	most := max(c.ticks(ext-c.passed), 0) / slewPart
+	c.passed = max(ext, c.passed)
 	want, ok := t.reported(c, ext)
 	if !ok {
 		return
@@ -145,8 +147,6 @@ func (t *rtspTime) follow(c *rtpClock, ext int64, now time.Time) {
 		c.far, size = time.Time{}, 0
 	}
 	c.slewing = size <= slewMost && (size > slewFrom || c.slewing && size > slewTo)
-	most := max(c.ticks(ext-c.passed), 0) / slewPart
-	c.passed = max(ext, c.passed)
 	if c.slewing {
 		c.offset += min(max(off, -most), most)
 	}
