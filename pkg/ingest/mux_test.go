@@ -128,15 +128,3 @@ func programSegments(program uint16, datagrams [][]byte) []string {
 	seg.Close()
 	return r.segments
 }
-
-func TestMultiplex(t *testing.T) {
-	list := multiplex(t, 12, 6*time.Second)
-	seen := map[string]bool{}
-	for k := range 12 {
-		segs := programSegments(uint16(k+1), list)
-		if len(segs) != 3 || seen[segs[0]] {
-			t.Errorf("program %d: %q", k+1, segs)
-		}
-		seen[segs[0]] = true
-	}
-}

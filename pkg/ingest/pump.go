@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/mpegts"
 	"github.com/twindvr/twindvr/pkg/segment"
 )
 
@@ -101,6 +102,7 @@ type pump struct {
 	src     Source
 	seg     *segment.Segmenter
 	silence *silence
+	most    int // packets in a datagram, of all so far
 
 	first  time.Time // arrival of the first batch
 	told   bool      // why there is no segment
@@ -131,7 +133,10 @@ func (p *pump) hand(b *Batch) {
 	if b.Splice {
 		p.seg.Splice()
 	}
-	p.seg.Drops(int(b.Dropped) + int(b.Lost))
+	for _, d := range b.Datagrams {
+		p.most = max(p.most, (len(d)+mpegts.PacketSize-1)/mpegts.PacketSize)
+	}
+	p.seg.Drops((int(b.Dropped) + int(b.Lost)) * p.most)
 	for _, d := range b.Datagrams {
 		p.seg.WriteAt(d, b.Arrived)
 	}

@@ -32,9 +32,16 @@ func sharedOpen(t *testing.T, h *Hub, url string) *shareReader {
 // TestHubProgramsOfOneMultiplex records 12 programs from one unicast address,
 // which one socket alone can hear, each on its own goroutine.
 func TestHubProgramsOfOneMultiplex(t *testing.T) {
+	list := multiplex(t, 12, 6*time.Second)
+	var wants [13][]string
+	for k := 1; k <= 12; k++ {
+		wants[k] = programSegments(uint16(k), list)
+		if len(wants[k]) != 3 || k > 1 && wants[k][0] == wants[k-1][0] {
+			t.Fatalf("program %d: %q", k, wants[k])
+		}
+	}
 	for _, scheme := range []string{"udp", "rtp"} {
 		t.Run(scheme, func(t *testing.T) {
-			list := multiplex(t, 12, 6*time.Second)
 			p := port()
 			var h Hub
 			var all []*recording
@@ -63,7 +70,7 @@ func TestHubProgramsOfOneMultiplex(t *testing.T) {
 				r.stop()
 				// The recorder ends, the source does not: what the last
 				// datagrams began is not there.
-				want := programSegments(uint16(k+1), list)
+				want := wants[k+1]
 				if len(r.segments) < len(want) || strings.Join(r.segments[:len(want)-1], " ") != strings.Join(want[:len(want)-1], " ") {
 					t.Errorf("program %d: %q, want %q", k+1, r.segments, want)
 				}

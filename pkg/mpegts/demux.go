@@ -88,6 +88,7 @@ type Demuxer struct {
 	program *Program
 	number  uint16
 	pmtLost bool
+	missing int64    // packets that may be missing, as told by Missing
 	seen    []uint16 // program numbers of the last PAT
 	limit   int      // bytes of a picture
 	packet  func([]byte, bool)
@@ -111,7 +112,9 @@ type stream struct {
 	cc        int
 	last      [PacketSize]byte // the last payload, to tell a duplicate
 	lastLen   int
-	errored   int // since the last good packet
+	errored   int   // since the last good packet
+	heard     int64 // number of the packet after the last
+	missing   int64 // Demuxer.missing when that came
 	sections  sections
 	buf       arena
 	head      []byte // of a PES packet whose header goes on in the next packet
@@ -180,6 +183,25 @@ func (d *Demuxer) Splice() {
 			s.cc = -1
 		}
 	}
+}
+
+// Hidden is how many packets in a row of one PID must be missing for its
+// continuity counter not to show it.
+const Hidden = 16
+
+// Missing says that up to so many packets are missing just here, of which PIDs
+// is not known: the continuity counters will tell, unless Hidden or more are
+// missing between two packets of a PID. It returns the number of the next packet.
+func (d *Demuxer) Missing(packets int) int64 {
+	d.missing += int64(packets)
+	return d.n + int64(len(d.fr.carry)/PacketSize)
+}
+
+// Heard says whether a packet of that number or a later one has come on the PID
+// of a track.
+func (d *Demuxer) Heard(pid uint16, pkt int64) bool {
+	s := d.byPID[pid&0x1fff]
+	return s == nil || s.heard > pkt
 }
 
 // Stats returns the counts so far.
@@ -391,11 +413,14 @@ func (d *Demuxer) onStream(s *stream, n int64, pay []byte, pusi bool, cc int, di
 			return
 		case cc != (s.cc+1)&15 || s.errored > 0:
 			d.lose(s, (cc-s.cc-1)&15, pusi)
+		case d.missing-s.missing >= Hidden:
+			d.lose(s, 0, pusi)
 		}
 	} else if s.errored > 0 {
 		d.lose(s, 0, pusi)
 	}
 	s.errored = 0
+	s.heard, s.missing = n+1, d.missing
 	s.cc = cc
 	s.lastLen = copy(s.last[:], pay)
 	if s.t.Codec == m4f.CodecSections {

@@ -127,6 +127,9 @@ func abs(x int64) int64 {
 func (s *Segmenter) complete() {
 	o := s.next[0]
 	s.next = append(s.next[:0], s.next[1:]...)
+	if s.cur != nil && s.unheard(o) {
+		s.cur.unsure = true
+	}
 	end := o.f.PTS
 	var split map[uint16]int
 	if o.jump {

@@ -110,6 +110,24 @@ func (s *Segmenter) flagUnfinished(lost, errored int) {
 	}
 }
 
+// unheard says whether packets of the segment that o ends may be missing whose
+// PID has not been heard since they were lost, so that its counter could not
+// tell. A track that has passed the end was heard behind whatever is missing.
+func (s *Segmenter) unheard(o *opening) bool {
+	if s.dropped == 0 || s.cur.f.First >= s.dropped && s.received >= s.dropUntil {
+		return false
+	}
+	for k := range s.program.Tracks {
+		t := &s.program.Tracks[k]
+		st := s.tracks[t.PID]
+		passed := t.PID == s.lead.PID || t.Kind != mpegts.Data && !o.jump && st != nil && st.hasMax && m4f.Diff33(st.max, o.f.PTS) >= 0
+		if !passed && !s.dmx.Heard(t.PID, s.dropped) {
+			return true
+		}
+	}
+	return false
+}
+
 // leadHeader judges the losses before a picture by its DTS, and finds losses
 // by a step that breaks a rhythm.
 func (s *Segmenter) leadHeader(dts int64) {

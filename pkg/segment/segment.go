@@ -87,10 +87,13 @@ type Segmenter struct {
 	next     []*opening
 	losses   []*loss
 	swamped  int64 // leading time received up to which what opens is damaged
-	received int64 // leading time received, ticks
-	added    int64 // frames taken
-	source   int   // bytes since the last opening
-	frames   int   // frames since the last opening
+	// The number of the packet before which some were lost last, and the leading
+	// time received up to which one of them may be of a segment that opens.
+	dropped, dropUntil int64
+	received           int64 // leading time received, ticks
+	added              int64 // frames taken
+	source             int   // bytes since the last opening
+	frames             int   // frames since the last opening
 
 	leadPrev    *frame
 	leadSeq     int64
@@ -196,11 +199,16 @@ func (s *Segmenter) WriteAt(p []byte, arrived time.Time) {
 	s.dmx.Write(p)
 }
 
-// Drops says that n datagrams were lost just now, as the kernel or a
-// transport's sequence numbers tell; which packets they held is not known.
-func (s *Segmenter) Drops(n int) {
-	if n > 0 {
-		(*handler)(s).Loss(mpegts.Loss{Lost: n})
+// Drops says that up to so many transport packets were lost just now, as the
+// kernel or a transport's sequence numbers tell; which is not known. Where the
+// continuity counters will show what of it was the program's, that alone is
+// damaged; from mpegts.Hidden on, everything unfinished is.
+func (s *Segmenter) Drops(packets int) {
+	switch {
+	case packets >= mpegts.Hidden:
+		(*handler)(s).Loss(mpegts.Loss{Lost: packets})
+	case packets > 0:
+		s.dropped, s.dropUntil = s.dmx.Missing(packets), s.received+forget
 	}
 }
 
