@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/asticode/go-astits"
@@ -37,7 +38,7 @@ type tsPES struct {
 // tsStream is a transport stream taken apart without this project's own reader.
 type tsStream struct {
 	packets  []tsPacket
-	pmts     []*astits.PMTData
+	maps     []tsMap
 	pmtPID   uint16
 	sections map[uint16][]tsPES
 	pes      map[uint16][]tsPES
@@ -47,7 +48,6 @@ type tsStream struct {
 func readTS(t testing.TB, b []byte) *tsStream {
 	t.Helper()
 	s := &tsStream{sections: map[uint16][]tsPES{}, pes: map[uint16][]tsPES{}}
-	tables := map[uint16]bool{}
 	d := astits.NewDemuxer(context.Background(), bytes.NewReader(b), astits.DemuxerOptPacketSize(188))
 	for {
 		p, err := d.NextPacket()
@@ -69,28 +69,63 @@ func readTS(t testing.TB, b []byte) *tsStream {
 		}
 		s.packets = append(s.packets, q)
 	}
-	d = astits.NewDemuxer(context.Background(), bytes.NewReader(b), astits.DemuxerOptPacketSize(188))
-	for {
-		data, err := d.NextData()
-		if err != nil {
-			break
-		}
-		if data.PMT != nil {
-			s.pmts = append(s.pmts, data.PMT)
-			s.pmtPID = data.PID
-			for _, es := range data.PMT.ElementaryStreams {
-				switch es.StreamType {
-				case 0x05, 0x0b, 0x0c, 0x86:
-					tables[es.ElementaryPID] = true
-				}
-			}
-		}
-	}
-	for pid := range tables {
-		s.sections[pid] = nil
-	}
+	s.readMaps()
 	s.assemble()
 	return s
+}
+
+// tsMap is a program map, its streams by PID.
+type tsMap struct {
+	number, pcrPID uint16
+	descriptors    string
+	streams        []tsMapStream
+	version        byte
+}
+
+type tsMapStream struct {
+	pid         uint16
+	kind        byte
+	descriptors string
+}
+
+// readMaps reads the tables of the first program, which fit a packet in all of
+// the streams here; some have no CRC.
+func (s *tsStream) readMaps() {
+	for k := range s.packets {
+		p := &s.packets[k]
+		switch {
+		case p.pid == 0 && p.start && s.pmtPID == 0:
+			b := p.payload[1+int(p.payload[0]):][8:]
+			if b[0] == 0 && b[1] == 0 { // the network information table
+				b = b[4:]
+			}
+			s.pmtPID = uint16(b[2]&31)<<8 | uint16(b[3])
+		case p.pid == s.pmtPID && p.start && s.pmtPID != 0:
+			s.readMap(p.payload[1+int(p.payload[0]):])
+		}
+	}
+}
+
+func (s *tsStream) readMap(b []byte) {
+	n := int(b[1]&15)<<8 | int(b[2])
+	if b[0] != 2 || n+3 > len(b) {
+		return
+	}
+	b = b[:n+3-4]
+	m := tsMap{number: uint16(b[3])<<8 | uint16(b[4]), pcrPID: uint16(b[8]&31)<<8 | uint16(b[9]), version: b[5] >> 1 & 31}
+	n = int(b[10]&15)<<8 | int(b[11])
+	m.descriptors, b = string(b[12:12+n]), b[12+n:]
+	for len(b) >= 5 {
+		n = int(b[3]&15)<<8 | int(b[4])
+		es := tsMapStream{uint16(b[1]&31)<<8 | uint16(b[2]), b[0], string(b[5 : 5+n])}
+		m.streams, b = append(m.streams, es), b[5+n:]
+		switch es.kind {
+		case 0x05, 0x0b, 0x0c, 0x86:
+			s.sections[es.pid] = s.sections[es.pid][:0:0]
+		}
+	}
+	slices.SortFunc(m.streams, func(a, b tsMapStream) int { return int(a.pid) - int(b.pid) })
+	s.maps = append(s.maps, m)
 }
 
 // assemble puts packets together (13818-1 2.4.3.6, 2.4.4).
