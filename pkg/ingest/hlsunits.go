@@ -57,10 +57,9 @@ type unitLane struct {
 	tracks  []*mpegts.Track // of the program, by those of movie
 	samples []hls.Sample
 	disc    uint64
-	gap     bool // something is missing before samples
-	late    bool // it is not waited for
-	gone    bool // it has ended
-	since   time.Time
+	gap     bool   // something is missing before samples
+	late    bool   // it is not waited for
+	gone    bool   // it has ended
 	refused string // why a segment could not be read, as told
 }
 
