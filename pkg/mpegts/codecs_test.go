@@ -483,7 +483,11 @@ func TestFraming(t *testing.T) {
 			t.Errorf("frame %d", k)
 		}
 	}
-	for _, asc := range [][]byte{nil, {0x2b}, {0xf8, 0x5e, 0x40}} {
+	// Dual mono has no configuration of its channels at all (ARIB STD-B32).
+	if b, err := mpegts.AppendADTS(nil, []byte{0x11, 0x80}, []byte{1}); err != nil || b[2] != 0x4c || b[3]>>6 != 0 {
+		t.Errorf("dual mono: %x, %v", b, err)
+	}
+	for _, asc := range [][]byte{nil, {0x2b}, {0xf8, 0x5e, 0x40}, {0x2b, 0x11, 0x88, 0}, {0x11, 0x94}, {0x16, 0x90}} {
 		if _, err := mpegts.AppendADTS(nil, asc, []byte{1}); err == nil {
 			t.Errorf("ADTS of configuration %x", asc)
 		}
@@ -542,5 +546,62 @@ func TestCodecChange(t *testing.T) {
 	f, _ = demux(0, m.out, nil)
 	if len(f.units) != 3 || f.units[1].Codec != m4f.CodecAC3 || f.units[2].Codec != m4f.CodecEAC3 {
 		t.Errorf("%v", f.log)
+	}
+}
+
+// TestDataWhole has every kind of stream that is not decoded come out as it went
+// in: PES packets with their headers, sections one by one.
+func TestDataWhole(t *testing.T) {
+	section := func(k int) []byte { return table(0x74+byte(k%3), k, k%32, 0, 0, payload(k, 20+150*k)) }
+	packet := func(k int) []byte {
+		b := pes(0xfc, int64(k)*3600, int64(k)*3600, -1, payload(k, 1+300*k))
+		if k%4 == 3 { // no time
+			b = pes(0xbf, -1, -1, -1, payload(k, 10+k))
+		}
+		return b
+	}
+	for _, c := range []struct {
+		name string
+		typ  byte
+		desc []byte
+		unit func(k int) []byte
+	}{
+		{"KLV", 0x06, registration("KLVA"), packet},
+		{"KLV as metadata", 0x15, []byte{0x26, 9, 0x01, 0, 0xff, 'K', 'L', 'V', 'A', 0, 0x0f}, packet},
+		{"ID3", 0x15, []byte{0x26, 13, 0xff, 0xff, 'I', 'D', '3', ' ', 0xff, 'I', 'D', '3', ' ', 0, 0x0f}, packet},
+		{"teletext", 0x06, []byte{0x56, 5, 'e', 'n', 'g', 9, 0}, packet},
+		{"DVB subtitles", 0x06, []byte{0x59, 8, 'e', 'n', 'g', 0x10, 0, 1, 0, 2}, packet},
+		{"ARIB captions", 0x06, []byte{0x52, 1, 0x30, 0xfd, 3, 0, 8, 0x3d}, packet},
+		{"S302M", 0x06, registration("BSSD"), packet},
+		{"AC-4", 0x06, []byte{0x7f, 2, 0x15, 0}, packet},
+		{"VC-1", 0xea, registration("VC-1"), packet},
+		{"raw AAC", 0x1c, nil, packet},
+		{"TrueHD", 0x83, registration("HDMV"), packet},
+		{"SCTE 35", 0x86, registration("CUEI"), section},
+		{"AIT", 0x05, []byte{0x6f, 3, 0, 0x10, 0xe0}, section},
+		{"multiprotocol", 0x0a, nil, section},
+		{"DSM-CC U-N", 0x0b, []byte{0x52, 1, 0x0b}, section},
+		{"stream descriptors", 0x0c, nil, section},
+		{"DSM-CC", 0x0d, nil, section},
+		{"metadata sections", 0x16, nil, section},
+	} {
+		m := newSound(c.typ, c.desc)
+		for k := range 25 {
+			if u := c.unit(k); u[0] == 0 {
+				m.packets(0x101, u)
+			} else {
+				m.section(0x101, u)
+			}
+		}
+		f, _ := demux(0, m.out, nil)
+		if len(f.units) != 25 || len(f.losses) > 0 {
+			t.Errorf("%s: %d units, losses %v", c.name, len(f.units), f.losses)
+			continue
+		}
+		for k, u := range f.units {
+			if !bytes.Equal(u.Data, c.unit(k)) || u.Track.Kind != mpegts.Data || !bytes.Equal(u.Track.Descriptors, c.desc) {
+				t.Errorf("%s: unit %d has %d bytes, want %d", c.name, k, len(u.Data), len(c.unit(k)))
+			}
+		}
 	}
 }

@@ -16,23 +16,20 @@ var ErrFraming = errors.New("no framing for this audio frame")
 
 // AppendADTS appends a raw AAC frame behind an ADTS header (ISO/IEC 14496-3
 // 1.A.2.2) without CRC, made of the track's AudioSpecificConfig. ADTS can say
-// object types 1 to 4, the sampling rates of the table, and the channel
-// configurations 0 to 7; with 0 the frame opens with a program config element.
+// object types 1 to 4 with frames of 1024 samples, the sampling rates of the
+// table, and the channel configurations 0 to 7; with 0 the frame itself says
+// what its channels are.
 func AppendADTS(dst, asc, frame []byte) ([]byte, error) {
-	c, ok := m4f.ParseAudioSpecificConfig(asc)
-	rate := -1
-	for k, r := range adtsRates {
-		if r > 0 && uint32(r) == c.Rate {
-			rate = k
-		}
-	}
 	size := 7 + len(frame)
-	if !ok || c.ObjectType > 4 || rate < 0 || c.Samples != 1024 || c.Layout > 7 || size > maxFramed {
+	if len(asc) < 2 || size > maxFramed {
 		return dst, fmt.Errorf("%w: ADTS, %d bytes with configuration %x", ErrFraming, len(frame), asc)
 	}
-	dst = append(dst, 0xff, 0xf1,
-		byte(c.ObjectType-1)<<6|byte(rate)<<2|byte(c.Layout>>2),
-		byte(c.Layout&3)<<6|byte(size>>11), byte(size>>3), byte(size&7)<<5|0x1f, 0xfc)
+	object, rate, layout, short := asc[0]>>3, asc[0]&7<<1|asc[1]>>7, asc[1]>>3&15, asc[1]&4 != 0
+	if object < 1 || object > 4 || adtsRates[rate] == 0 || layout > 7 || short {
+		return dst, fmt.Errorf("%w: ADTS, configuration %x", ErrFraming, asc)
+	}
+	dst = append(dst, 0xff, 0xf1, (object-1)<<6|rate<<2|layout>>2,
+		layout<<6|byte(size>>11), byte(size>>3), byte(size&7)<<5|0x1f, 0xfc)
 	return append(dst, frame...), nil
 }
 
