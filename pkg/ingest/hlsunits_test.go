@@ -1,0 +1,181 @@
+package ingest
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+// hlsStage serves playlists of segments in a directory, as far as a test has
+// got: what is listed is for it to say.
+type hlsStage struct {
+	*httptest.Server
+	dir string
+
+	mu     sync.Mutex
+	listed map[string]int // segments of each playlist
+	gone   map[string]bool
+	tags   map[string]string // ahead of a segment
+	end    bool
+}
+
+func newHLSStage(t *testing.T, dir string) *hlsStage {
+	s := &hlsStage{dir: dir, listed: map[string]int{}, gone: map[string]bool{}, tags: map[string]string{}}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *hlsStage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	list, ok := strings.CutSuffix(name, ".m3u8")
+	if n, known := s.listed[list]; ok && known {
+		fmt.Fprintf(w, "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MAP:URI=\"%s\"\n", "init_"+list[1:]+".mp4")
+		for k := range n {
+			segment := fmt.Sprintf("%s_%d.m4s", list, k)
+			fmt.Fprintf(w, "%s#EXTINF:1,\n%s\n", s.tags[segment], segment)
+		}
+		if s.end {
+			fmt.Fprintln(w, "#EXT-X-ENDLIST")
+		}
+		return
+	}
+	if s.gone[name] {
+		http.NotFound(w, r)
+		return
+	}
+	http.ServeFile(w, r, filepath.Join(s.dir, name))
+}
+
+// list says how many segments are listed from now on.
+func (s *hlsStage) list(n int, lists ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range lists {
+		s.listed[l] = n
+	}
+}
+
+func (s *hlsStage) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end = true
+}
+
+func (s *hlsStage) url(name string) string {
+	return "hls" + strings.TrimPrefix(s.URL, "http") + "/" + name
+}
+
+// renditions writes a stream of video with two audio renditions, a second a
+// segment: v0, v1 and v2.
+func renditions(t *testing.T, n *hlsNginx, seconds int) {
+	vod(t, n, "-t", fmt.Sprint(seconds), "-map", "0:v", "-map", "1:a", "-map", "2:a", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-sc_threshold", "0", "-c:a", "aac",
+		"-var_stream_map", "v:0,agroup:a a:0,agroup:a,language:eng,default:yes a:1,agroup:a,language:fra", "-master_pl_name", "all.m3u8",
+		"-f", "hls", "-hls_time", "1", "-hls_list_size", "0", "-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", "init_%v.mp4", "-hls_segment_filename", "v%v_%d.m4s", "v%v.m3u8")
+}
+
+// flagged counts segments, and those that are damaged.
+func flagged(segs []*m4f.Segment) (all, damaged int) {
+	for _, s := range segs {
+		if s.Header.Damaged() {
+			damaged++
+		}
+	}
+	return len(segs), damaged
+}
+
+// A rendition that stops does not stop the stream; what lacks it is damaged.
+// Once it comes again, it is recorded again.
+func TestHLSLateRendition(t *testing.T) {
+	t.Parallel()
+	needHLS(t)
+	n := newHLSNginx(t, "")
+	renditions(t, n, 8)
+	s := newHLSStage(t, n.root)
+	s.list(3, "v0", "v1", "v2")
+	r := recordHLS(t, s.url("all.m3u8"))
+	waitFor(t, "segments", func() bool { return len(r.all()) >= 1 })
+	s.list(6, "v0", "v1")
+	waitFor(t, "word of the rendition", func() bool { return strings.Contains(r.text(), "does not come") })
+	s.list(7, "v0", "v1", "v2")
+	waitFor(t, "return of the rendition", func() bool { return strings.Contains(r.text(), "comes again") })
+	s.list(8, "v0", "v1", "v2")
+	s.finish()
+	segs := r.end(t)
+	f := hlsFrames(t, segs)
+	if len(f) != 3 || len(f[0]) != 200 || len(f[1]) < 374 || len(f[2]) < 200 || len(f[2]) > 340 {
+		t.Fatalf("%d, %d and %d frames", len(f[0]), len(f[1]), len(f[2]))
+	}
+	for k, seg := range segs {
+		init, err := m4f.ParseInit(seg.Init)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frag, err := m4f.ParseFragment(init, seg.Media)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := len(frag.Tracks[2].Samples) >= 46
+		if seg.Header.Clean() && !whole {
+			t.Errorf("segment %d is called clean and has %d frames of a track", k, len(frag.Tracks[2].Samples))
+		}
+	}
+	if all, damaged := flagged(segs); damaged < 2 || damaged > all-2 {
+		t.Errorf("%d of %d segments are damaged", damaged, all)
+	}
+}
+
+// Segments that are listed and cannot be had, of video and of a rendition:
+// what lacks them is damaged, all else clean and the same as without the loss.
+func TestHLSMissing(t *testing.T) {
+	t.Parallel()
+	needHLS(t)
+	n := newHLSNginx(t, "")
+	renditions(t, n, 8)
+	whole := recordHLS(t, n.url("all.m3u8")).end(t)
+	for _, gone := range []string{"v0_3.m4s", "v2_3.m4s"} {
+		t.Run(gone, func(t *testing.T) {
+			s := newHLSStage(t, n.root)
+			s.tags[gone] = "#EXT-X-GAP\n"
+			s.list(8, "v0", "v1", "v2")
+			s.finish()
+			r := recordHLS(t, s.url("all.m3u8"))
+			segs := r.end(t)
+			if _, damaged := flagged(segs); damaged < 1 || damaged > 4 {
+				t.Errorf("%d damaged of %d", damaged, len(segs))
+			}
+			if c := agreeOnly(t, whole, segs); c < 2 {
+				t.Errorf("%d clean segments compared", c)
+			}
+			if lost := r.src.Stats().Lost; lost != 1 {
+				t.Errorf("%d lost", lost)
+			}
+		})
+	}
+}
+
+// Where a rendition does not agree about discontinuities, time goes on by
+// itself.
+func TestHLSDisagreement(t *testing.T) {
+	t.Parallel()
+	needHLS(t)
+	n := newHLSNginx(t, "")
+	renditions(t, n, 8)
+	s := newHLSStage(t, n.root)
+	s.tags["v0_2.m4s"] = "#EXT-X-DISCONTINUITY\n"
+	s.list(8, "v0", "v1", "v2")
+	s.finish()
+	r := recordHLS(t, s.url("all.m3u8"))
+	f := hlsFrames(t, r.end(t))
+	if len(f) != 3 || len(f[0]) != 200 || len(f[1]) < 374 || len(f[2]) < 374 {
+		t.Errorf("%d tracks", len(f))
+	}
+}
