@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -34,6 +35,18 @@ func fuzzSeeds(t testing.TB) map[string][][]byte {
 			}
 		}
 	}
+	dts := append(append(bytes.Clone(genericDTS), make([]byte, 1008)...), dtsSubstreamXLL(1, 0)...)
+	asc := []byte{0xEB, 0x09, 0x88, 0}
+	opus := []byte{0x7F, 7, 0x80, 0x81, 4, 0xFF, 0xC0, 0x29, 0x80}
+	for _, b := range [][]byte{dts, dtsSubstreamXLL(0, dtsCore|dtsExtXBR), asc, opus} {
+		add("FuzzConfig", b)
+	}
+	spec := &SegmentSpec{TargetDuration: 1}
+	for c, h := range map[Codec][]byte{CodecLATM: asc, CodecDTS: dts[:64], CodecOpus: nil, CodecALaw: nil, CodecMuLaw: {2, 0, 0, 0x3E, 0x80}} {
+		spec.Tracks = append(spec.Tracks, Track{Config: TrackConfig{PID: uint16(c), Codec: c, FrameHeader: h, Descriptors: opus}})
+	}
+	slices.SortFunc(spec.Tracks, func(a, b Track) int { return int(a.Config.PID) - int(b.Config.PID) })
+	add("FuzzParseInit", buildAll(t, []*SegmentSpec{spec})[0].Init)
 	return seeds
 }
 
