@@ -605,3 +605,30 @@ func TestDataWhole(t *testing.T) {
 		}
 	}
 }
+
+// However frames lie in PES packets, each comes out whole and at its time.
+func TestFramesAcrossPackets(t *testing.T) {
+	for name, c := range framed() {
+		if name == "dtshd" {
+			continue // an access unit is not cut between its substreams
+		}
+		for _, size := range []int{40, 100, 184, 333, 1000, 2930, 20000} {
+			var stream []byte
+			starts := map[int]int64{}
+			for k := range 80 {
+				starts[len(stream)] = 90000 + c.step*int64(k)
+				stream = append(stream, c.unit(k)...)
+			}
+			f, _ := demux(0, audioTrack(c.typ, c.desc, stream, size, starts), nil)
+			if len(f.units) != 80 || len(f.losses) > 0 {
+				t.Fatalf("%s in PES packets of %d bytes: %d frames, losses %v", name, size, len(f.units), f.losses)
+			}
+			whole, _ := demux(0, audioTrack(c.typ, c.desc, stream, len(stream), starts), nil)
+			for k, u := range f.units {
+				if off := u.PTS - 90000 - c.step*int64(k); off != 0 || !bytes.Equal(u.Data, whole.units[k].Data) {
+					t.Fatalf("%s in PES packets of %d bytes: frame %d is off by %d, or differs", name, size, k, off)
+				}
+			}
+		}
+	}
+}
