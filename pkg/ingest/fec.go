@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"time"
-
-	"github.com/pion/rtp"
 )
 
 const (
@@ -92,7 +90,6 @@ type corrector struct {
 	heard time.Time
 	fresh bool // something has come since the last attempt
 	puts  int
-	pkt   rtp.Packet
 	sum   []byte
 }
 
@@ -117,11 +114,13 @@ func (c *corrector) take(d []byte, now time.Time) {
 	if len(d) >= 2 && d[0]>>6 == 2 && d[1] >= 192 && d[1] < 224 {
 		return // RTCP
 	}
-	if c.pkt.Unmarshal(d) != nil || c.pkt.Version != 2 {
+	// The bits for padding, extension and contributing sources are of what is
+	// protected, and nothing of that follows the fixed header (RFC 2733 6.1).
+	if len(d) < 12 || d[0]>>6 != 2 {
 		m.count.errors++
 		return
 	}
-	h, err := parseFEC(c.pkt.Payload)
+	h, err := parseFEC(d[12:])
 	if err != nil {
 		m.count.errors++
 		return
@@ -145,7 +144,7 @@ func (c *corrector) take(d []byte, now time.Time) {
 	}
 	f.fecHeader, f.flags, f.mark = h, d[0], d[1]
 	f.first = m.high + int64(int16(h.base-uint16(m.high)))
-	f.body = append(f.body[:0], c.pkt.Payload[h.size:]...)
+	f.body = append(f.body[:0], d[12+h.size:]...)
 	c.list = append(c.list, f)
 	c.fresh = true
 }

@@ -54,7 +54,7 @@ func (f *feeder) drain(now time.Time) {
 		p, ok := f.m.pop()
 		switch {
 		case ok:
-			if p != nil {
+			if len(p) > 0 {
 				f.out = append(f.out, numberOf(p))
 			}
 		case f.m.full(), f.fec != nil && f.fec.correct(now), f.m.expire(now):
@@ -76,7 +76,7 @@ func (f *feeder) ready() {
 		if !ok {
 			return
 		}
-		if p != nil {
+		if len(p) > 0 {
 			f.out = append(f.out, numberOf(p))
 		}
 	}
