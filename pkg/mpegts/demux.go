@@ -66,7 +66,9 @@ type Handler interface {
 	Loss(l Loss)
 }
 
-// Stats counts what a Demuxer has seen. All but Garbage are transport packets.
+// Stats counts what a Demuxer has seen. All but Garbage are transport packets;
+// Errored, Scrambled, Lost and Duplicates are those of the program's own PIDs,
+// once it is known.
 type Stats struct {
 	Packets, Errored, Scrambled, Lost, Duplicates, Null int64
 	Garbage                                             int64 // bytes
@@ -91,7 +93,7 @@ type Demuxer struct {
 	missing int64    // packets that may be missing, as told by Missing
 	seen    []uint16 // program numbers of the last PAT
 	limit   int      // bytes of a picture
-	packet  func([]byte, bool)
+	packet  func([]byte, int64)
 	// The pictures of the PES packet at hand, kept to be used again.
 	units    []Unit
 	pictures []picture
@@ -131,6 +133,7 @@ type stream struct {
 	headPTS   int64 // of the last dated PES header
 	headDated bool
 	clock     pictureClock
+	held      []heldPicture // behind the first dated header
 	audio     audioState
 }
 
@@ -165,6 +168,7 @@ func (d *Demuxer) finish(flush bool) {
 			if s.active && flush {
 				d.flush(s, nil)
 			}
+			s.forget()
 			s.buf.close()
 		}
 	}
@@ -218,11 +222,16 @@ func (d *Demuxer) Programs() []uint16 { return d.seen }
 // Program returns the program map in force, or nil.
 func (d *Demuxer) Program() *Program { return d.program }
 
-func (d *Demuxer) onPacket(p []byte, afterGarbage bool) {
+func (d *Demuxer) onPacket(p []byte, garbage int64) {
 	n := d.n
 	d.n++
 	d.stats.Packets++
-	if afterGarbage && n > 0 {
+	switch {
+	case garbage == 0 || n == 0:
+	case len(d.seen) > 1 && garbage < Hidden*PacketSize:
+		// It may have been another program's: the counters will tell.
+		d.missing += (garbage + PacketSize - 1) / PacketSize
+	default:
 		d.h.Loss(Loss{})
 	}
 	pid := uint16(p[1]&0x1f)<<8 | uint16(p[2])
@@ -231,18 +240,8 @@ func (d *Demuxer) onPacket(p []byte, afterGarbage bool) {
 		return
 	}
 	s := d.byPID[pid]
-	if p[1]&0x80 != 0 {
-		d.stats.Errored++
-		if s != nil {
-			s.errored++
-		}
-		return
-	}
-	if p[3]&0xc0 != 0 {
-		d.stats.Scrambled++
-		if s != nil {
-			s.errored++
-		}
+	if p[1]&0x80 != 0 || p[3]&0xc0 != 0 {
+		d.unusable(p, pid)
 		return
 	}
 	off, disc := 4, false
@@ -251,6 +250,9 @@ func (d *Demuxer) onPacket(p []byte, afterGarbage bool) {
 		disc = p[4] > 0 && p[5]&0x80 != 0
 	}
 	if p[3]&0x10 == 0 || off > PacketSize {
+		if disc && s != nil && off <= PacketSize { // 13818-1 2.4.3.5: the next counts from here on
+			s.cc = int(p[3] & 15)
+		}
 		return
 	}
 	pay, pusi, cc := p[off:], p[1]&0x40 != 0, int(p[3]&15)
@@ -261,6 +263,23 @@ func (d *Demuxer) onPacket(p []byte, afterGarbage bool) {
 		d.onPMT(n, pay, pusi, cc)
 	case s != nil:
 		d.onStream(s, n, pay, pusi, cc, disc)
+	}
+}
+
+// unusable takes note of a packet with transport_error_indicator, or a scrambled
+// one. Those of other programs are no concern, once it is known which they are.
+func (d *Demuxer) unusable(p []byte, pid uint16) {
+	s := d.byPID[pid]
+	if s == nil && pid != 0 && pid != d.pmtPID && d.program != nil {
+		return
+	}
+	if p[1]&0x80 != 0 {
+		d.stats.Errored++
+	} else {
+		d.stats.Scrambled++
+	}
+	if s != nil {
+		s.errored++
 	}
 }
 
@@ -294,6 +313,7 @@ func (d *Demuxer) onPAT(pay []byte, pusi bool, cc int) {
 		return
 	}
 	if lost > 0 {
+		d.pmtLost = true // it may have named another PID
 		d.gap(&d.pat, lost)
 	}
 	d.pat.sections.write(pay, pusi, func(sec []byte, _ bool) {
@@ -397,6 +417,7 @@ func (d *Demuxer) takeProgram(p *Program, n int64, afterLoss bool) {
 				if s.active {
 					d.flush(s, nil)
 				}
+				s.forget()
 				s.buf.close()
 			}
 		}
@@ -487,6 +508,8 @@ func (d *Demuxer) lose(s *stream, lost int, pusi bool) {
 		}
 	}
 	s.audio.lose()
+	s.clock.lose()
+	s.forget()
 	s.tainted = true
 }
 
@@ -559,6 +582,7 @@ func (d *Demuxer) end(s *stream, next *pesHeader) {
 			l.Untyped = !hasSlice(s.t.Codec, s.buf.bytes())
 		}
 		d.h.Loss(l)
+		s.clock.lose()
 	}
 	d.flush(s, next)
 }

@@ -8,7 +8,7 @@ type framer struct {
 	carry  []byte // the tail of the last chunk that was no whole packet
 	// Garbage counts bytes that belonged to no packet.
 	garbage int64
-	lost    bool // garbage was skipped since the last packet
+	skipped int64 // ... since the last packet
 }
 
 var strides = [...]int{188, 204, 192}
@@ -16,9 +16,9 @@ var strides = [...]int{188, 204, 192}
 // syncRun is how many sync bytes in a row make a searching framer believe.
 const syncRun = 4
 
-// write calls fn for each packet of p, in order. afterGarbage says that bytes
-// were thrown away ahead of the packet. The packet is valid during the call.
-func (f *framer) write(p []byte, fn func(pkt []byte, afterGarbage bool)) {
+// write calls fn for each packet of p, in order. garbage is how many bytes were
+// thrown away ahead of the packet. The packet is valid during the call.
+func (f *framer) write(p []byte, fn func(pkt []byte, garbage int64)) {
 	switch {
 	case len(f.carry) == 0:
 	case f.stride == 0:
@@ -43,7 +43,7 @@ func (f *framer) write(p []byte, fn func(pkt []byte, afterGarbage bool)) {
 }
 
 // flush hands out the whole packets still held, at the end of the stream.
-func (f *framer) flush(fn func([]byte, bool)) {
+func (f *framer) flush(fn func([]byte, int64)) {
 	p := f.carry
 	if f.stride == 0 && f.garbage == 0 && len(p) > 0 && p[0] == syncByte {
 		f.stride = PacketSize // too short a stream to be sure
@@ -56,10 +56,10 @@ func (f *framer) flush(fn func([]byte, bool)) {
 	f.carry, f.stride = f.carry[:0], 0
 }
 
-func (f *framer) emit(p []byte, fn func([]byte, bool)) {
-	lost := f.lost
-	f.lost = false
-	fn(p[:PacketSize:PacketSize], lost)
+func (f *framer) emit(p []byte, fn func([]byte, int64)) {
+	n := f.skipped
+	f.skipped = 0
+	fn(p[:PacketSize:PacketSize], n)
 }
 
 // aligned says whether p holds sync bytes at its start and one stride on.
@@ -68,7 +68,7 @@ func aligned(p []byte, stride int) bool {
 }
 
 // scan consumes packets from p and returns how many bytes it used.
-func (f *framer) scan(p []byte, fn func([]byte, bool)) int {
+func (f *framer) scan(p []byte, fn func([]byte, int64)) int {
 	pos := 0
 	for {
 		if f.stride == 0 {
@@ -115,10 +115,8 @@ func (f *framer) search(p []byte) (int, bool) {
 }
 
 func (f *framer) skip(n int) {
-	if n > 0 {
-		f.garbage += int64(n)
-		f.lost = true
-	}
+	f.garbage += int64(n)
+	f.skipped += int64(n)
 }
 
 // run says whether p opens with syncRun sync bytes at the stride.

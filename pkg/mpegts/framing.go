@@ -18,8 +18,15 @@ var ErrFraming = errors.New("no framing for this audio frame")
 // 1.A.2.2) without CRC, made of the track's AudioSpecificConfig. ADTS can say
 // object types 1 to 4 with frames of 1024 samples, the sampling rates of the
 // table, and the channel configurations 0 to 7; with 0 the frame itself says
-// what its channels are.
+// what its channels are. A frame that has such a header already, since it says
+// something else than the track's configuration, keeps it: no raw frame begins
+// with twelve bits of 1.
 func AppendADTS(dst, asc, frame []byte) ([]byte, error) {
+	if len(frame) >= headerLen && frame[0] == 0xff && frame[1]&0xf6 == 0xf0 {
+		if h, ok := parseADTS(frame); ok && h.size == len(frame) {
+			return append(dst, frame...), nil
+		}
+	}
 	size := 7 + len(frame)
 	if len(asc) < 2 || size > maxFramed {
 		return dst, fmt.Errorf("%w: ADTS, %d bytes with configuration %x", ErrFraming, len(frame), asc)

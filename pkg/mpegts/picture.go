@@ -4,11 +4,15 @@ import "github.com/twindvr/twindvr/pkg/m4f"
 
 // pictureClock dates pictures whose PES header has no time, and the pictures of
 // a PES packet behind its first. It goes by the last dated header and the
-// distance of the headers around it, so that a recorder that has just joined
-// knows as much as one that has heard all.
+// distance of the last two, with the pictures counted between them, so that a
+// recorder that has just joined knows as much as one that has heard all.
 type pictureClock struct {
 	codec m4f.Codec
 	step  int64 // ticks from picture to picture; 0: not known
+	base  int64 // DTS of the last dated header
+	n     int   // pictures since; 0: there was no dated header
+	torn  bool  // pictures may be missing between the headers that step is of, or since
+	lost  bool  // ... since the last dated header
 	last  int64 // DTS of the last picture
 	delay int64 // PTS less DTS of the last dated picture
 	// Of the last dated MPEG-2 picture, while its group goes on:
@@ -25,15 +29,30 @@ func (c *pictureClock) next() (int64, bool) {
 	return (c.last + c.step) & mask33, c.step > 0
 }
 
-// spread takes note of n pictures from a time on, the next of which has a time
-// of its own if dated.
-func (c *pictureClock) spread(dts int64, n int, next *pesHeader) {
-	if next != nil && next.dated {
-		if d := m4f.Diff33(next.dts, dts); d > 0 && d < maxStep {
-			c.step = max(d/int64(n), 1)
-		}
+// count takes note of n pictures, the first of a header with a time if dated;
+// the next picture's header is next, nil if it is not known.
+func (c *pictureClock) count(dated bool, dts int64, n int, next *pesHeader) {
+	if dated {
+		c.base, c.n = dts, 0
 	}
+	if dated || c.n > 0 {
+		c.n += n
+	}
+	if next == nil || !next.dated || c.n == 0 {
+		return
+	}
+	d := m4f.Diff33(next.dts, c.base)
+	if d <= 0 || d >= maxStep*int64(c.n) {
+		return
+	}
+	if !c.lost {
+		c.step, c.torn = max(d/int64(c.n), 1), false
+	}
+	c.lost = false
 }
+
+// lose takes note that pictures may be missing.
+func (c *pictureClock) lose() { c.torn, c.lost = true, true }
 
 // date returns the PTS of a picture: of one whose header has a time, pts; of
 // another, what follows from the pictures before it.
@@ -60,10 +79,6 @@ const maxPictures = 256
 
 // flushVideo hands out the pictures of a PES packet.
 func (d *Demuxer) flushVideo(s *stream, next *pesHeader) {
-	if !s.dated {
-		s.buf.reset() // no time to put it at
-		return
-	}
 	b, blk := s.buf.take()
 	units, pictures := d.units[:0], d.pictures[:0]
 	for len(b) > 0 {
@@ -76,14 +91,70 @@ func (d *Demuxer) flushVideo(s *stream, next *pesHeader) {
 		u.Data, b = b[:n:n], b[n:]
 		units, pictures = append(units, u), append(pictures, pic)
 	}
-	s.clock.spread(s.dts, len(units), next)
+	s.clock.count(s.timed, s.dts, len(units), next)
+	d.units, d.pictures = units, pictures
+	if s.timed {
+		s.forget()
+	}
+	if !s.dated {
+		d.hold(s, blk)
+		clear(units)
+		return
+	}
 	blk.refs += len(units)
 	for k := range units {
 		u := &units[k]
 		u.DTS = (s.dts + int64(k)*s.clock.step) & mask33
-		u.PTS = s.clock.date(&pictures[k], k == 0 && s.timed, s.pts, u.DTS)
+		timed := k == 0 && s.timed
+		u.PTS = s.clock.date(&pictures[k], timed, s.pts, u.DTS)
+		u.Marked = u.Marked || !timed && s.clock.torn
 		d.h.Unit(u)
 	}
 	clear(units)
-	d.units, d.pictures = units, pictures
+}
+
+// heldPicture waits for its time.
+type heldPicture struct {
+	Unit
+	picture
+}
+
+// hold keeps the pictures at hand, behind the first dated header, until the
+// second tells their time. Those that no time can be told for are dropped, and
+// that is a loss where others were lost before.
+func (d *Demuxer) hold(s *stream, blk *Block) {
+	switch {
+	case s.clock.torn:
+		d.h.Loss(Loss{Track: s.t, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes})
+		return
+	case s.clock.n == 0 || len(s.held)+len(d.units) > maxPictures:
+		s.forget()
+		return
+	}
+	blk.refs += len(d.units)
+	for k := range d.units {
+		s.held = append(s.held, heldPicture{d.units[k], d.pictures[k]})
+	}
+	if s.clock.step == 0 {
+		return
+	}
+	first := s.clock.n - len(s.held)
+	for k := range s.held {
+		u := &s.held[k]
+		u.DTS = (s.clock.base + int64(first+k)*s.clock.step) & mask33
+		u.PTS = s.clock.date(&u.picture, false, 0, u.DTS)
+		d.h.VideoHeader(s.t, u.DTS, u.Unit.PES)
+		d.h.Unit(&u.Unit)
+	}
+	clear(s.held)
+	s.held = s.held[:0]
+}
+
+// forget drops the pictures that wait for their time.
+func (s *stream) forget() {
+	for k := range s.held {
+		s.held[k].Release()
+	}
+	clear(s.held)
+	s.held = s.held[:0]
 }

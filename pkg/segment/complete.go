@@ -190,6 +190,11 @@ func (s *Segmenter) belongs(k int, f *frame, o, jump *opening, split map[uint16]
 	if f.seq > 0 && f.Track.PID == o.f.Track.PID {
 		return f.seq < o.f.seq
 	}
+	if s.cur != nil {
+		if mine, next := s.cur.holds(f.Track), o.holds(f.Track); mine != next {
+			return mine // a track that comes or goes with the map
+		}
+	}
 	if jump != nil {
 		at, jumped := split[f.Track.PID]
 		behind := jumped && k >= at || !jumped && nearer(f, jump)
@@ -205,6 +210,25 @@ func (s *Segmenter) belongs(k int, f *frame, o, jump *opening, split map[uint16]
 	}
 	// Dated far off, and no jump has come that would explain it.
 	return s.received-f.received > forget
+}
+
+// holds says whether a segment has a track: the map of its opening names it, or
+// the one before does where it opens at no keyframe.
+func (o *opening) holds(t *mpegts.Track) bool {
+	if o.program == nil {
+		return true
+	}
+	for k := range o.program.Tracks {
+		if same(&o.program.Tracks[k], t) {
+			return true
+		}
+	}
+	return false
+}
+
+// same says whether a track goes on as another does under a newer map.
+func same(a, b *mpegts.Track) bool {
+	return a == b || a.PID == b.PID && a.StreamType == b.StreamType && a.Codec == b.Codec
 }
 
 // beginTracks starts the tracks' accounts anew behind a jump. A track whose own

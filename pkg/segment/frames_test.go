@@ -122,7 +122,7 @@ func framesOf(t testing.TB, segs []*m4f.Segment, pid uint16) (hashes []string, h
 		if n > 0 {
 			tr := &init.Tracks[index]
 			decode := tr.Handler == "vide" || tr.Config.Codec == m4f.CodecLATM // its framing differs
-			hashes = append(hashes, ffmpegHashes(t, name, fmt.Sprintf("0:%d", index), decode, false)...)
+			hashes = append(hashes, ffmpegHashes(t, name, fmt.Sprintf("0:%d", index), decode, tr.Config.Codec == m4f.CodecAAC)...)
 		}
 	}
 	return hashes, holes

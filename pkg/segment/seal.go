@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/mpegts"
@@ -65,7 +66,8 @@ func (s *Segmenter) spec(o *opening, frames []*frame, end int64, next *opening) 
 	}
 	for k := range p.Tracks {
 		t := &p.Tracks[k]
-		spec.Tracks = append(spec.Tracks, s.trackOf(t, o, byPID[t.PID], start, end, next))
+		own := slices.DeleteFunc(byPID[t.PID], func(f *frame) bool { return !same(f.Track, t) })
+		spec.Tracks = append(spec.Tracks, s.trackOf(t, o, own, start, end, next))
 	}
 	return spec
 }
@@ -92,7 +94,7 @@ func (s *Segmenter) trackOf(t *mpegts.Track, o *opening, frames []*frame, start,
 	for _, f := range frames {
 		tr.Samples = append(tr.Samples, m4f.Sample{
 			PTS: start + m4f.Diff33(f.PTS, start), DTS: start + m4f.Diff33(f.DTS, start),
-			Sync: f.Key || t.Kind != mpegts.Video, Data: f.Data, NALs: without(&f.Unit, drop),
+			Sync: f.Key || t.Kind != mpegts.Video, Data: framed(&f.Unit, &c), NALs: without(&f.Unit, drop),
 		})
 	}
 	settleTimes(tr.Samples)
@@ -100,6 +102,22 @@ func (s *Segmenter) trackOf(t *mpegts.Track, o *opening, frames []*frame, start,
 		tr.Samples[n-1].Duration = s.lastDuration(t, frames, tr.Samples, start+m4f.Diff33(end, start), next)
 	}
 	return tr
+}
+
+// framed returns what a sample holds of a frame: its bytes, and its ADTS header
+// ahead of them where that says another profile, sampling rate or channel
+// configuration than the sample entry does (ISO/IEC 14496-3 1.A.2.2).
+func framed(u *mpegts.Unit, c *m4f.TrackConfig) []byte {
+	h := u.Header
+	if u.Codec != m4f.CodecAAC || c.Codec != m4f.CodecAAC || len(h) < 9 || len(c.FrameHeader) < 9 || h[0] != 0xff ||
+		h[2]&^2 == c.FrameHeader[2]&^2 && h[3]&0xc0 == c.FrameHeader[3]&0xc0 {
+		return u.Data
+	}
+	n := 7
+	if h[1]&1 == 0 { // with a CRC
+		n = 9
+	}
+	return append(append(make([]byte, 0, n+len(u.Data)), h[:n]...), u.Data...)
 }
 
 // settleTimes makes decoding times rise: a file cannot say otherwise. The

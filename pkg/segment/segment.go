@@ -5,6 +5,7 @@
 package segment
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,9 +107,10 @@ type Segmenter struct {
 	leadMax     int64  // highest PTS of the timeline
 	leadU       int64  // leadPrev's PTS, unwrapped from prevKey's on
 	prevKey     *frame
-	bucketU     int64 // the bucket that a forced opening was made for last
-	basePES     int64 // PES headers seen when it began
-	awaitKey    bool  // a timeline has begun and no keyframe of it was seen
+	prevMap     *mpegts.Program // in force at prevKey
+	bucketU     int64           // the bucket that a forced opening was made for last
+	basePES     int64           // PES headers seen when it began
+	awaitKey    bool            // a timeline has begun and no keyframe of it was seen
 	rhythm      rhythm
 	lastInit    []byte
 	lastProg    *mpegts.Program
@@ -582,11 +584,11 @@ func (s *Segmenter) beginTimeline(f *frame, key bool) {
 }
 
 // keyframe opens a segment at a keyframe whose bucket is not the last
-// keyframe's, at the first keyframe seen (a partial one), and at the first of
-// a timeline.
+// keyframe's, or whose map is not, at the first keyframe seen (a partial one),
+// and at the first of a timeline.
 func (s *Segmenter) keyframe(f *frame) {
 	switch {
-	case s.prevKey != nil && s.bucket(s.prevKey.PTS) == s.bucket(f.PTS):
+	case s.prevKey != nil && s.bucket(s.prevKey.PTS) == s.bucket(f.PTS) && !s.remapped(f):
 		if s.full() {
 			s.open(s.keyOpening(f))
 		}
@@ -603,7 +605,25 @@ func (s *Segmenter) keyframe(f *frame) {
 	s.setKey(f)
 }
 
-func (s *Segmenter) setKey(f *frame) { s.prevKey, s.leadU, s.bucketU = f, f.PTS, 0 }
+// remapped says whether another map is in force at a keyframe than at the one
+// before.
+func (s *Segmenter) remapped(f *frame) bool {
+	p, _ := s.programFor(f)
+	return s.prevKey != nil && p != s.prevMap && !equalMaps(p, s.prevMap)
+}
+
+// equalMaps says whether two maps say the same, whatever their versions are.
+func equalMaps(a, b *mpegts.Program) bool {
+	return a.Number == b.Number && a.PCRPID == b.PCRPID && bytes.Equal(a.Descriptors, b.Descriptors) &&
+		slices.EqualFunc(a.Tracks, b.Tracks, func(x, y mpegts.Track) bool {
+			return same(&x, &y) && bytes.Equal(x.Descriptors, y.Descriptors)
+		})
+}
+
+func (s *Segmenter) setKey(f *frame) {
+	s.prevKey, s.leadU, s.bucketU = f, f.PTS, 0
+	s.prevMap, _ = s.programFor(f)
+}
 
 // full says whether the segment must be cut for its size.
 func (s *Segmenter) full() bool { return s.source >= maxSource || s.frames >= maxFrames }
@@ -638,9 +658,20 @@ func (s *Segmenter) force(f *frame) {
 func (s *Segmenter) keyOpening(f *frame) *opening {
 	o := &opening{f: f, key: true}
 	o.program, o.unsure = s.programFor(f)
-	o.unsure = o.unsure || s.hidden(f)
+	o.unsure = o.unsure || s.hidden(f) || s.remapped(f) && s.mapLost(f)
 	o.partial = o.program.Doubtful
 	return o
+}
+
+// mapLost says whether the map in force at a keyframe may have been so at one
+// before: it came behind a gap.
+func (s *Segmenter) mapLost(f *frame) bool {
+	for _, m := range s.history {
+		if m.afterLoss && m.pkt < f.First && m.pkt >= s.prevKey.First {
+			return true
+		}
+	}
+	return false
 }
 
 // programFor returns the map in force at a frame's first packet, and whether a
@@ -657,6 +688,11 @@ func (s *Segmenter) programFor(f *frame) (*mpegts.Program, bool) {
 
 func (s *Segmenter) open(o *opening) {
 	o.at = s.added
+	if n := len(s.next); !o.key && n > 0 {
+		o.program = s.next[n-1].program
+	} else if !o.key && s.cur != nil {
+		o.program = s.cur.program
+	}
 	o.unsure = o.unsure || s.received < s.swamped
 	s.next = append(s.next, o)
 	s.source, s.frames = len(o.f.Data), 1
