@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,8 +47,8 @@ func (o *ingestOptions) AddFlags(fs *pflag.FlagSet, io IO) {
 	addDuration(fs, &o.duration, "duration", "", "stop after this `DURATION`: of time for a live source, of media, in whole segments, for a file")
 	fs.StringVar(&o.netif, "interface", "", "hear multicast on the network interface with this `NAME` or address")
 	addTime(fs, &o.start, io.Clock, "start", "date the first segment of a file with this `TIME`, instead of now")
-	fs.BoolVar(&o.realtime, "realtime", false, "read a file at the speed of its clock references, as if it were live")
-	fs.BoolVar(&o.retry, "retry", false, "wait for a lost source to come back, instead of ending")
+	fs.BoolVar(&o.realtime, "realtime", false, "read a file, or an HTTP live stream that has ended, at the speed of its clock references, as if it were live")
+	fs.BoolVar(&o.retry, "retry", false, "wait for a source that is lost or does not open yet, instead of ending")
 	o.peer.AddFlags(fs)
 }
 
@@ -60,17 +60,44 @@ func newIngestCmd(io IO) *cobra.Command {
 		Long: `ingest reads a stream and writes it to standard output as M4F, plain fragmented
 MP4 that record takes and that players play.
 
-URL is udp://ADDRESS:PORT (unicast or multicast, an IPv6 address in brackets;
-?interface=, ?source= and ?buffer_size= are understood), the path of a file or
-file:PATH, - for standard input, or m4f://HOST:PORT/STREAM for the live stream
-of a peer, whose segments are passed on as they are.
+URL is one of these; twindvr.conf(5) says more of each and of its options:
+
+  udp://ADDRESS:PORT           a transport stream in datagrams, unicast or
+                               multicast; interface=, source=, buffer_size=
+  rtp://ADDRESS:PORT           in RTP; further reorder=, fec=on
+  rtp://A:PORT,B:PORT          the same packets by two paths; further skew=
+  srt://HOST:PORT              SRT, called; mode=listener (or srt://:PORT) to be
+                               called; latency=, passphrase=, pbkeylen=,
+                               streamid=, connect_timeout=, interface=
+  http://HOST/PATH, https://   an endless transport stream; USER:PASSWORD@ before
+                               the host where it asks for them
+  http://HOST/PATH.m3u8        an HTTP live stream, also as hls:// and hlss://;
+                               variant=
+  rtsp://HOST/PATH, rtsps://   a camera, USER:PASSWORD@ before the host;
+                               transport=tcp|udp|multicast|auto, fingerprint=,
+                               insecure=1
+  file:PATH, PATH              a file, or a FIFO that another program writes to
+  -                            standard input
+  m4f://HOST:PORT/STREAM       the live stream of a peer, whose segments are
+                               passed on as they are
+
+Options stand behind a ? in the URL, with & between them; quote them for the
+shell. An IPv6 address stands in brackets. In udp, rtp and srt URLs program=
+chooses a program as --program does.
 
 A file is read as fast as it can be, and its first segment is dated now or with
---start. A live source that delivers nothing for ten seconds is lost. On SIGINT
-or SIGTERM the open segment is closed, written as partial, and the status is 0.
+--start; with --realtime it is paced by its clock references. A live source that
+delivers nothing for ten seconds is lost. With --retry it is opened again, after
+pauses of one second at first and ten at most, and a FIFO's next writer is
+waited for. On SIGINT or SIGTERM the open segment is closed, written as partial,
+and the status is 0.
 
 Exit status: 0 the source has ended, 1 it was lost, 2 trouble, also where it was
 never reached.`,
+		Example: `  twindvr ingest udp://239.1.2.3:1234 | twindvr record /storage/example
+  twindvr ingest --retry 'srt://encoder:9000?passphrase=ten%20or%20more' | twindvr record /storage/example
+  twindvr ingest --program 3 https://user:secret@example.com/live.ts | ffplay -
+  mkfifo live.ts; ffmpeg … -f mpegts live.ts & twindvr ingest --retry live.ts | twindvr record /storage/example`,
 		Args: wantArgs("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.readURL(args[0]); err != nil {
@@ -113,14 +140,7 @@ func (o *ingestOptions) live() bool {
 
 // returns says whether a source that has ended may come back: a live one, or a
 // FIFO that another program writes to.
-func (o *ingestOptions) returns() bool {
-	path, isFile := ingest.Path(o.url)
-	if !isFile {
-		return true
-	}
-	st, err := os.Stat(path)
-	return err == nil && st.Mode()&os.ModeNamedPipe != 0
-}
+func (o *ingestOptions) returns() bool { return o.live() || ingest.Listens(o.url) }
 
 func (o *ingestOptions) check() error {
 	switch {
@@ -129,7 +149,7 @@ func (o *ingestOptions) check() error {
 			config.FormatDuration(config.MinSegmentDuration), config.FormatDuration(config.MaxSegmentDuration))
 	case o.start.IsSet && (o.live() || o.realtime):
 		return errors.New("--start dates a file that is read as fast as it can be; live and --realtime input is dated by the clock")
-	case o.realtime && o.live():
+	case o.realtime && o.live() && !strings.HasPrefix(o.url, "h"): // an HTTP live stream that has ended is like a file
 		return errors.New("--realtime is for files; a live source paces itself")
 	}
 	return nil
@@ -172,8 +192,7 @@ var errDuration = errors.New("the duration is over")
 func (r *sourceRun) run(ctx context.Context) error {
 	o := r.o
 	src, err := r.open(ctx)
-	var wrong *ingest.URLError
-	if err != nil && o.retry && o.live() && ctx.Err() == nil && !errors.As(err, &wrong) {
+	if err != nil && o.retry && o.live() && ctx.Err() == nil && ingest.Check(o.url) == nil {
 		slog.Warn("source does not open, waiting for it", "source", o.shown(), "reason", err)
 		src, err = r.reopen(ctx, err)
 	}

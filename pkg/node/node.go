@@ -23,6 +23,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/ingest"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 	"github.com/twindvr/twindvr/pkg/serve"
@@ -55,6 +56,7 @@ type Node struct {
 	listener *listener
 
 	keys atomic.Pointer[[]string] // cluster keys in force
+	hub  ingest.Hub               // of the streams' sources
 
 	mu      sync.Mutex
 	streams map[string]*running

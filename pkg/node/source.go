@@ -118,6 +118,14 @@ func (c *source) set(state string, err error) {
 	}
 }
 
+// opened notes that the source is open. Why it was lost stays known until it
+// delivers.
+func (c *source) opened() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = stateWaiting
+}
+
 // Serve implements suture.Service: it opens the source whenever it is wanted,
 // and again with growing pauses when it fails.
 func (c *source) Serve(ctx context.Context) error {
@@ -148,6 +156,11 @@ func (c *source) Serve(ctx context.Context) error {
 			continue // closed: not wanted any more
 		}
 		ran := time.Since(began)
+		if errors.As(err, new(*ingest.SilentError)) {
+			// It was waited for all the time: who sends or calls now must not
+			// meet a closed socket.
+			pause.reset()
+		}
 		c.lost(err, heard && ran > c.in.MaxRetryTimeout)
 		if !pause.wait(ctx, ran) {
 			return ctx.Err()
@@ -186,7 +199,7 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 	if !wanted {
 		return false, nil
 	}
-	src, err := ingest.Open(ctx, c.in.URL, ingest.Options{Realtime: true, Log: c.s.log})
+	src, err := c.open(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, nil
@@ -195,7 +208,7 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 		return false, err
 	}
 	defer src.Close()
-	c.set(stateWaiting, nil)
+	c.opened()
 
 	rec := newRecorder(c.s, uint8(c.index), &c.unwritten)
 	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint}, func(sg *m4f.Segment) {
@@ -205,7 +218,11 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 		rec.put(sg)
 	})
 	w := &watched{Source: src, c: c, seg: seg}
-	err = ingest.Pump(ctx, w, seg, ingest.PumpOptions{Silence: c.in.SourceTimeout, FirstSilence: c.in.SourceTimeout, Log: c.s.log})
+	opt := ingest.PumpOptions{Silence: c.in.SourceTimeout, FirstSilence: c.in.SourceTimeout, Log: c.s.log}
+	if ingest.Listens(c.in.URL) {
+		opt.FirstSilence = 0
+	}
+	err = ingest.Pump(ctx, w, seg, opt)
 	ingest.Finish(seg, src, err)
 	w.observe()
 	rec.close()
@@ -222,6 +239,15 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 	}
 	c.set(stateFailed, err)
 	return w.heard, err
+}
+
+// open opens the source. Streams of one multiplex hear it from one socket.
+func (c *source) open(ctx context.Context) (ingest.Source, error) {
+	log := c.s.log
+	if ingest.Shared(c.in.URL) {
+		log = c.s.node.log.With("input", c.url()) // of whichever stream
+	}
+	return c.s.node.hub.Open(ctx, c.in.URL, ingest.Options{Realtime: true, Log: log})
 }
 
 // settle adds the counts of a run that is over to those of the runs before.
@@ -315,7 +341,7 @@ func (w *watched) observe() {
 		w.units = st.Units
 		if c.state != stateGood {
 			c.state, c.err, c.goodFrom = stateGood, nil, now
-			back = !w.heard && c.told.back()
+			back = !w.heard && c.told.delivers()
 		}
 		c.heard, w.heard = now, true
 	}
@@ -338,8 +364,10 @@ func (w *watched) observe() {
 // segment. It is asked once a second.
 func (w *watched) diagnose(now time.Time, st *segment.Stats, before error) error {
 	switch {
-	case st.Segments > 0 || st.Packets+st.Garbage == 0:
+	case st.Segments > 0:
 		return nil
+	case st.Packets+st.Garbage == 0:
+		return before // why it was lost, perhaps
 	case w.first.IsZero():
 		w.first = now
 	case now.Sub(w.first) > 10*time.Second && now.Sub(w.asked) > time.Second:

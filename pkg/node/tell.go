@@ -41,8 +41,8 @@ func (b *backoff) wait(ctx context.Context, ran time.Duration) bool { return pau
 type teller struct {
 	reasons map[string]time.Time // when each was told
 	times   int                  // lost since it was told last
-	silent  bool                 // that it was lost was not told
-	began   bool                 // it has delivered
+	back    bool                 // that it delivers was told last
+	began   bool                 // it has delivered since it was told to be lost
 }
 
 // maxReasons bounds the reasons remembered.
@@ -61,19 +61,19 @@ func (t *teller) lost(err error, steady bool, now time.Time) (tell bool, times i
 	t.times++
 	at, known := t.reasons[reason]
 	if known && (!t.began || now.Sub(at) < tellAgain) || !known && len(t.reasons) >= maxReasons {
-		t.silent = true
 		return false, 0
 	}
 	t.reasons[reason] = now
-	times, t.times, t.silent, t.began = t.times, 0, false, false
+	times, t.times, t.back, t.began = t.times, 0, false, false
 	return true, times
 }
 
-// back says whether to tell that the input delivers: it is, unless that it was
-// lost was not.
-func (t *teller) back() bool {
-	t.began = true
-	return !t.silent
+// delivers says whether to tell that the input does: not where the log's last
+// word is that already.
+func (t *teller) delivers() bool {
+	tell := !t.back
+	t.back, t.began = true, true
+	return tell
 }
 
 // lossTeller says how much an input loses, once a minute at most.
@@ -103,10 +103,10 @@ func (l *lossTeller) take(now time.Time, seg segment.Stats, io ingest.Stats) []a
 	add("dropped", io.Dropped-l.io.Dropped)
 	add("truncated", io.Truncated-l.io.Truncated)
 	add("datagrams_lost", io.Lost-l.io.Lost)
-	add("errors", io.Errors-l.io.Errors)
 	if fields == nil {
 		return nil
 	}
+	add("errors", io.Errors-l.io.Errors)
 	add("recovered", io.Recovered-l.io.Recovered)
 	if !l.at.IsZero() {
 		fields = append(fields, "over", now.Sub(l.at).Round(time.Second))

@@ -57,11 +57,14 @@ func TestTellerOfLosses(t *testing.T) {
 	if lines != 2 {
 		t.Errorf("%d lines of two reasons", lines)
 	}
+	if !te.delivers() || te.delivers() {
+		t.Error("that it delivers at last is told once")
+	}
 	// One that dies each second, for half an hour.
 	lines = 0
 	for range 1800 {
 		now = now.Add(time.Second)
-		if te.back() {
+		if te.delivers() {
 			back++
 		}
 		lose(errors.New("it has ended"), false)
@@ -72,7 +75,7 @@ func TestTellerOfLosses(t *testing.T) {
 	// One that had delivered for long: each time, and so that it is back.
 	for range 3 {
 		now = now.Add(20 * time.Second)
-		if n := lose(errors.New("it has ended"), true); n < 1 || !te.back() {
+		if n := lose(errors.New("it has ended"), true); n < 1 || !te.delivers() {
 			t.Errorf("a steady input that was lost is told as %d", n)
 		}
 	}
