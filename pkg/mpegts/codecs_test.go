@@ -234,7 +234,7 @@ func TestOpus(t *testing.T) {
 		first := packet(0xfc, 100+40*k, k)          // 20 ms
 		second := packet(0xe1, 30, 1000+k)          // twice 2.5 ms
 		third := []byte{0x03, 0x02, byte(k & 0x3f)} // two frames of 10 ms
-		fourth := []byte{0x18 | 0}                  // 60 ms, nothing sent
+		fourth := []byte{0x18}                      // 60 ms, nothing sent
 		m.pes(at, opusUnit(first, 0x10, []byte{0x01, 0x38}), opusUnit(second, 0x1c, []byte{0, 9, 0, 8, 2, 0x7f, 0xe0}), opusUnit(third, 0, nil), opusUnit(fourth, 0, nil))
 		want = append(want, first, second, third, fourth)
 		times = append(times, at, at+1800, at+1800+450, at+1800+450+1800)
