@@ -38,6 +38,7 @@ type Muxer struct {
 
 	pending    []*mapChange // maps that are yet to come into force
 	generation int          // of the map in force
+	allowed    int          // of the map that a receiver has by now
 	written    int          // of the last map set
 
 	streams []*muxStream
@@ -309,6 +310,7 @@ func (m *Muxer) slot() {
 		m.restart()
 		return
 	}
+	m.allowed = m.generation
 	hold := m.changeMap()
 	m.keys = m.keys[:0]
 	referred := false
@@ -318,9 +320,9 @@ func (m *Muxer) slot() {
 		switch {
 		case hold && s == m.lead:
 		case hold && m.goes(s):
-			n = s.remaining(m.generation) // it goes with the map
+			n = s.remaining(m.allowed) // it goes with the map
 		case m.open(s):
-			n = s.allot(m.now, m.generation, s == m.clock)
+			n = s.allot(m.now, m.allowed, s == m.clock)
 		}
 		if s == m.clock && n > 0 && !m.mustWait(s) {
 			m.packet(s, true)
@@ -455,7 +457,7 @@ func (m *Muxer) countOwed() {
 	for _, s := range m.streams {
 		s.owed = 0
 		if s.kind == Data && m.leadSeen {
-			s.countOwed(m.leadTime, m.generation)
+			s.countOwed(m.leadTime, m.allowed)
 			m.owed += s.owed
 		}
 	}
@@ -492,7 +494,7 @@ func (m *Muxer) mustWait(s *muxStream) bool {
 // packet sends the next packet of a stream. One that tells a receiver the time
 // of a leading unit comes behind all that is pinned to an earlier one.
 func (m *Muxer) packet(s *muxStream, referred bool) {
-	if s.sendable(m.generation) == 0 || s.queue[0].Pinned && s.owed == 0 && !m.goes(s) {
+	if s.sendable(m.allowed) == 0 || s.queue[0].Pinned && s.owed == 0 && !m.goes(s) {
 		return
 	}
 	tells := s == m.lead && s.tells(m.capacity(s, referred))

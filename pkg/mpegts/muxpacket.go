@@ -64,10 +64,7 @@ func (m *Muxer) payloadPacket(s *muxStream, referred bool) {
 		p = append(p, 0)
 	}
 	p = append(p, s.take(n)...)
-	for len(p) < at+PacketSize { // behind a section
-		p = append(p, 0xff)
-	}
-	m.buf = p
+	m.buf = append(p, fill[:at+PacketSize-len(p)]...) // behind a section
 	if s.owed > 0 && s.off == 0 {
 		s.owed--
 		m.owed--
@@ -92,11 +89,11 @@ func stuffing(p []byte, at, n int) []byte {
 	} else {
 		p[at+4] += byte(n)
 	}
-	for ; n > 0; n-- {
-		p = append(p, 0xff)
-	}
-	return p
+	return append(p, fill[:n]...)
 }
+
+// fill is stuffing.
+var fill = bytes.Repeat([]byte{0xff}, PacketSize)
 
 // clockPID is the PID that carries the clock reference.
 func (m *Muxer) clockPID() uint16 {
@@ -121,7 +118,7 @@ func (m *Muxer) clockPacket(t int64, jump bool) {
 	}
 	p := append(m.buf, syncByte, byte(pid>>8), byte(pid), 0x20|(m.cc[pid]-1)&15, PacketSize-5, flags)
 	p = appendClock(p, t)
-	m.buf = append(p, bytes.Repeat([]byte{0xff}, PacketSize-12)...)
+	m.buf = append(p, fill[:PacketSize-12]...)
 }
 
 // appendClock writes a clock reference (13818-1 2.4.2.2) of a time in ticks.
@@ -162,10 +159,7 @@ func (m *Muxer) sendTable(t tablePacket) {
 		p = append(p, 0) // pointer_field
 	}
 	p = append(p, t.part...)
-	for len(p) < at+PacketSize {
-		p = append(p, 0xff)
-	}
-	m.buf = p
+	m.buf = append(p, fill[:at+PacketSize-len(p)]...)
 }
 
 // associationSection makes a program association section of one program

@@ -161,7 +161,7 @@ func (s *muxStream) allot(now int64, generation int, clock bool) int {
 			n := total + packets(at.End+extra-off)
 			switch {
 			case at.Due <= now: // late: in a hurry, but not all at once
-				rate = max(rate, int64(n)<<creditBits/lateSlots)
+				must = max(must, (n+lateSlots-1)/lateSlots)
 			case slots <= 1:
 				must = n
 				rate = max(rate, int64(n)<<creditBits)
