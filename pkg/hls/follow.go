@@ -13,6 +13,8 @@ const (
 	// maxBacklog is how far before the end of a live playlist it is begun at
 	// most. Nearly all list less, so that all they list is taken.
 	maxBacklog = 5 * time.Minute
+	// maxAge is how old what a live playlist lists may be by its dates.
+	maxAge = 3 * maxBacklog
 	// maxMissing segments between two loads, and the numbers have begun anew.
 	maxMissing = 10_000
 	// remembered are the segments taken last whose names are known.
@@ -45,7 +47,8 @@ type Delivery struct {
 	Published [2]time.Time
 }
 
-// Follower follows one media playlist. It is used by one goroutine.
+// Follower follows one media playlist. It is used by one goroutine, except for
+// Rendition.
 type Follower struct {
 	client    *Client
 	opt       Options
@@ -66,6 +69,7 @@ type Follower struct {
 	changed bool      // by it
 	failed  int       // loads failed since the last that did not
 	sights  sightings
+	undated bool // it was told that dates are not used
 }
 
 func newFollower(c *Client, u *url.URL, opt Options) *Follower {
@@ -365,9 +369,30 @@ func (f *Follower) get(ctx context.Context, s *Segment) (*Delivery, error) {
 	d := &Delivery{Segment: *s, Data: data, Init: init, Live: !f.list.Ended}
 	d.Later = int(f.list.Sequence + uint64(len(f.list.Segments)) - s.Number - 1)
 	if d.Live {
-		d.Published = f.sights.of(s.Number, got, f.opt.Clock.Now())
+		now := f.opt.Clock.Now()
+		d.Published = f.sights.of(s.Number, got, now)
+		f.dropDate(d, now)
 	}
 	return d, nil
+}
+
+// dropDate drops the date of a segment where the newest that is listed cannot be
+// that of a live stream: of a recording that is played out, or by a clock that
+// is ahead.
+func (f *Follower) dropDate(d *Delivery, now time.Time) {
+	if len(f.list.Segments) == 0 {
+		return
+	}
+	last := &f.list.Segments[len(f.list.Segments)-1]
+	age := now.Sub(last.Date.Add(last.Duration))
+	if last.Date.IsZero() || age > -maxSkew && age < maxAge {
+		return
+	}
+	if !f.undated {
+		f.undated = true
+		f.opt.Log.Warn("the playlist's dates are not those of a live stream and are not used", "url", Show(f.url), "date", last.Date, "now", now)
+	}
+	d.Date = time.Time{}
 }
 
 // initFor returns the media initialization section of a segment.

@@ -17,8 +17,9 @@ import (
 type simPackager struct {
 	sim      *clock.Sim
 	start    time.Time
-	dated    bool // it writes EXT-X-PROGRAM-DATE-TIME
-	modified bool // it says when it wrote what
+	dated    bool          // it writes EXT-X-PROGRAM-DATE-TIME
+	wrong    time.Duration // by which that is
+	modified bool          // it says when it wrote what
 	late     []time.Duration
 }
 
@@ -48,7 +49,7 @@ func (p *simPackager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:%d\n", first)
 	for n := first; n < last; n++ {
 		if p.dated {
-			fmt.Fprintf(w, "#EXT-X-PROGRAM-DATE-TIME:%s\n", p.start.Add(time.Duration(n)*simSegment).UTC().Format("2006-01-02T15:04:05.000Z"))
+			fmt.Fprintf(w, "#EXT-X-PROGRAM-DATE-TIME:%s\n", p.start.Add(time.Duration(n)*simSegment+p.wrong).UTC().Format("2006-01-02T15:04:05.000Z"))
 		}
 		fmt.Fprintf(w, "#EXTINF:6.000,\n%d.ts\n", n)
 	}
@@ -75,11 +76,12 @@ func TestHLSDates(t *testing.T) {
 	for _, v := range []struct {
 		name            string
 		dated, modified bool
-	}{{"dated", true, false}, {"modified", false, true}, {"neither", false, false}} {
+		wrong           time.Duration
+	}{{"dated", true, false, 0}, {"modified", false, true, 0}, {"neither", false, false, 0}, {"wrongly dated", true, true, -time.Hour}, {"ahead", true, true, 20 * time.Second}} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			sim := clock.NewSim(start)
-			p := &simPackager{sim: sim, start: start.Add(-time.Minute), dated: v.dated, modified: v.modified}
+			p := &simPackager{sim: sim, start: start.Add(-time.Minute), dated: v.dated, wrong: v.wrong, modified: v.modified}
 			for range 7 {
 				p.late = append(p.late, time.Duration(rand.IntN(300))*time.Millisecond)
 			}

@@ -2,8 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -18,8 +16,8 @@ import (
 //
 // Segments that are a transport stream are delivered byte for byte, each as a
 // splice: packagers may begin their counters anew with each. Segments of
-// fragmented MP4 are delivered as access units; the playlists of audio
-// renditions become further tracks.
+// fragmented MP4, and of streams whose audio renditions have playlists of their
+// own, are delivered as access units; the renditions become further tracks.
 type hlsSource struct {
 	opt    Options
 	client *hls.Client
@@ -60,7 +58,8 @@ type hlsPiece struct {
 
 // hlsLane is one playlist being followed by a goroutine.
 type hlsLane struct {
-	f       *hls.Follower
+	f       *hls.Follower // the goroutine's, but for Rendition
+	target  time.Duration // as it was when the playlist was opened
 	arrived chan *hls.Delivery
 	err     error // after arrived was closed
 	ended   bool  // it was
@@ -70,25 +69,16 @@ type hlsLane struct {
 func (s *hlsSource) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	follow := []*hls.Follower{s.stream.Main}
-	others := s.stream.Others
-	if s.stream.Main.Fragmented() {
-		follow = append(follow, s.stream.Audio...)
-	} else {
-		for range s.stream.Audio {
-			others = append(others, "AUDIO")
-		}
-	}
-	if len(others) > 0 {
-		s.opt.Log.Warn("renditions with playlists of their own are not recorded; of them only audio in fragmented MP4 is", "types", strings.Join(others, ", "))
-	}
-	for k, f := range follow {
-		l := &hlsLane{f: f, arrived: make(chan *hls.Delivery, 1)}
-		s.lanes = append(s.lanes, l)
-		s.wg.Go(func() { l.run(ctx, k == 0) })
+	if others := s.stream.Others; len(others) > 0 {
+		s.opt.Log.Warn("renditions with playlists of their own are not recorded; of them only audio is", "types", strings.Join(others, ", "))
 	}
 	s.dates.target = s.stream.Main.Target()
 	s.pace = hlsPace{clock: s.opt.Clock, realtime: s.opt.Realtime}
+	for k, f := range append([]*hls.Follower{s.stream.Main}, s.stream.Audio...) {
+		l := &hlsLane{f: f, target: f.Target(), arrived: make(chan *hls.Delivery, 1)}
+		s.lanes = append(s.lanes, l)
+		s.wg.Go(func() { l.run(ctx, k == 0) })
+	}
 }
 
 // run hands over segment after segment. Of the main playlist it finds out first
@@ -189,28 +179,13 @@ func (s *hlsSource) more(ctx context.Context) ([]hlsPiece, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := recordable(d.Data); err != nil {
-		return nil, fmt.Errorf("segment %s: %w", hls.Show(d.URL), err)
-	}
-	if hls.IsMP4(d.Data) {
+	if hls.IsMP4(d.Data) || len(s.lanes) > 1 || hls.IsPacked(d.Data) {
 		r := newHLSUnits(s)
 		s.read = r
 		return nil, r.begin(d)
 	}
 	s.read = &hlsBytes{s: s, ready: d}
 	return nil, nil
-}
-
-// recordable refuses what is neither a transport stream nor fragmented MP4.
-func recordable(b []byte) error {
-	text := func(p string) bool { return strings.HasPrefix(string(b[:min(len(b), 16)]), p) }
-	switch {
-	case text("ID3"), len(b) > 1 && b[0] == 0xff && b[1]&0xe0 == 0xe0:
-		return errors.New("it is packed audio, which is not supported; take a variant with a transport stream or fragmented MP4")
-	case text("WEBVTT"):
-		return errors.New("it is subtitles alone; take a variant with video or audio")
-	}
-	return nil
 }
 
 // deliver makes a batch of a piece; nil if there is nothing in it.

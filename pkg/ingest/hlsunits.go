@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -30,8 +29,8 @@ const (
 	hlsTellLoss = 2 * m4f.Timescale
 )
 
-// hlsUnits reads segments of fragmented MP4, and puts the samples of all
-// playlists into the order of decoding.
+// hlsUnits reads the access units of segments, and puts those of all playlists
+// into the order of decoding.
 type hlsUnits struct {
 	s       *hlsSource
 	lanes   []*unitLane
@@ -52,10 +51,9 @@ type hlsUnits struct {
 // unitLane is a playlist whose samples are to be merged.
 type unitLane struct {
 	*hlsLane
-	movie   *hls.Movie
-	init    []byte
-	tracks  []*mpegts.Track // of the program, by those of movie
-	samples []hls.Sample
+	reader  unitReader
+	tracks  []*mpegts.Track // of the program, by those of the reader
+	samples []unitSample
 	disc    uint64
 	gap     bool   // something is missing before samples
 	late    bool   // it is not waited for
@@ -98,6 +96,9 @@ func (r *hlsUnits) fill(ctx context.Context) error {
 			switch {
 			case err == io.EOF:
 				l.gone = true
+				if l.reader != nil {
+					l.samples = r.unwrap(l.reader.flush())
+				}
 				continue
 			case err != nil && k > 0 && ctx.Err() == nil:
 				r.s.opt.Log.Error("an audio rendition is given up", "rendition", renditionName(l.f), "err", err)
@@ -136,7 +137,7 @@ func (r *hlsUnits) patience(k int) time.Duration {
 	case k == 0:
 		return -1
 	}
-	return min(max(3*l.f.Target()/2, 4*time.Second), hlsLateLane)
+	return min(max(3*l.target/2, 4*time.Second), hlsLateLane)
 }
 
 // leave goes on without a lane that is late.
@@ -161,10 +162,11 @@ func (r *hlsUnits) load(l *unitLane, d *hls.Delivery) error {
 	if d.Missing > 0 {
 		l.gap, r.tell = true, true
 	}
-	samples, err := r.samples(l, d)
+	read, err := r.samples(l, d)
 	if err != nil {
 		return fmt.Errorf("%s: %w", hls.Show(d.URL), err)
 	}
+	samples := r.unwrap(read)
 	l.disc = d.Discontinuity
 	if l.late {
 		samples = r.resume(l, samples)
@@ -177,34 +179,49 @@ func (r *hlsUnits) load(l *unitLane, d *hls.Delivery) error {
 }
 
 // samples reads a segment. What cannot be read of it is missing; the error is
-// that of a media initialization section.
-func (r *hlsUnits) samples(l *unitLane, d *hls.Delivery) (samples []hls.Sample, err error) {
-	if hls.IsMP4(d.Data) {
-		if err := r.setMovie(l, d); err != nil {
-			return nil, err
-		}
-		samples, err = l.movie.Read(d.Data)
-	} else {
-		err = errors.New("it is no fragmented MP4, and others are")
+// one that makes all of the playlist unreadable.
+func (r *hlsUnits) samples(l *unitLane, d *hls.Delivery) ([]unitSample, error) {
+	if l.reader == nil {
+		l.reader = newUnitReader(d, r.s.opt.Log)
 	}
+	got, err := l.reader.read(d)
 	if err != nil {
+		return nil, err
+	}
+	if got.bad != nil {
 		r.s.stats.Errors.Add(1)
-		if text := err.Error(); text != l.refused {
+		if text := got.bad.Error(); text != l.refused {
 			l.refused = text
-			r.s.opt.Log.Warn("a segment cannot be read whole", "url", hls.Show(d.URL), "err", err)
+			r.s.opt.Log.Warn("a segment cannot be read whole", "url", hls.Show(d.URL), "err", got.bad)
 		}
+	}
+	if got.bad != nil || got.lost {
 		l.gap, r.tell = true, true
 	}
-	return samples, nil
+	if got.mapped {
+		r.remap()
+	}
+	return got.samples, nil
+}
+
+// unwrap gives samples times that can be compared with those of the others.
+func (r *hlsUnits) unwrap(samples []unitSample) []unitSample {
+	if !r.moved && !r.dated && len(samples) > 0 {
+		r.position = samples[0].dts
+	}
+	for k := range samples {
+		samples[k].dts = r.position + m4f.Diff33(samples[k].dts, r.position&(m4f.Wrap-1))
+	}
+	return samples
 }
 
 // resume takes up a lane that was left: what the others have passed is dropped.
-func (r *hlsUnits) resume(l *unitLane, samples []hls.Sample) []hls.Sample {
+func (r *hlsUnits) resume(l *unitLane, samples []unitSample) []unitSample {
 	if l.disc < r.disc {
 		return nil
 	}
 	if l.disc == r.disc {
-		k := slices.IndexFunc(samples, func(x hls.Sample) bool { return x.DTS >= r.position })
+		k := slices.IndexFunc(samples, func(x unitSample) bool { return x.dts >= r.position })
 		if k < 0 {
 			return nil
 		}
@@ -216,11 +233,11 @@ func (r *hlsUnits) resume(l *unitLane, samples []hls.Sample) []hls.Sample {
 }
 
 // date0 sets the pace and the dates of a segment of the main playlist.
-func (r *hlsUnits) date0(d *hls.Delivery, samples []hls.Sample) {
-	first, last := samples[0].DTS, &samples[len(samples)-1]
+func (r *hlsUnits) date0(d *hls.Delivery, samples []unitSample) {
+	first, last := samples[0].dts, samples[len(samples)-1].dts
 	r.start = r.s.dates.segment(d, first&(m4f.Wrap-1), r.s.opt.Clock.Now())
 	r.origin, r.dated = first, true
-	r.s.pace.segment(d, max(d.Duration, m4f.Duration(min(last.DTS+last.Duration-first, m4f.Timescale*3600))))
+	r.s.pace.segment(d, max(d.Duration, m4f.Duration(min(last-first, m4f.Timescale*3600))))
 }
 
 // date is when a sample was made.
@@ -228,7 +245,7 @@ func (r *hlsUnits) date(l *unitLane) time.Time {
 	if l == nil || !r.dated {
 		return r.s.opt.Clock.Now()
 	}
-	return r.start.Add(r.offset(l.samples[0].DTS))
+	return r.start.Add(r.offset(l.samples[0].dts))
 }
 
 // offset is the time from the begin of the main segment to a DTS.
@@ -240,45 +257,31 @@ func (r *hlsUnits) offset(dts int64) time.Duration {
 	return m4f.Duration(d)
 }
 
-// setMovie takes a lane's media initialization section, where it is a new one.
-func (r *hlsUnits) setMovie(l *unitLane, d *hls.Delivery) error {
-	init := d.Init
-	if init == nil {
-		init = d.Data // segments may initialize themselves
-	}
-	if l.movie != nil && (d.Init == nil && l.init == nil || len(init) == len(l.init) && string(init) == string(l.init)) {
-		return nil
-	}
-	m, err := hls.ParseMovie(init)
-	if err != nil {
-		return err
-	}
-	if len(m.Skipped) > 0 {
-		r.s.opt.Log.Warn("tracks are not recorded: their codecs are not supported", "codecs", strings.Join(m.Skipped, ", "))
-	}
-	if len(m.Tracks) == 0 && l == r.lanes[0] {
-		return fmt.Errorf("no track that can be recorded (%s)", strings.Join(m.Skipped, ", "))
-	}
-	l.movie, l.init = m, d.Init
-	r.map_()
-	return nil
-}
-
-// map_ makes the program map of all lanes' tracks. It is delivered where it
+// remap makes the program map of all lanes' tracks. It is delivered where it
 // differs from the one before.
-func (r *hlsUnits) map_() {
+func (r *hlsUnits) remap() {
 	var tracks []mpegts.Track
+	pids := make([][]uint16, len(r.lanes)) // by lane and track
+	taken := map[uint16]bool{0: true}
 	for k, l := range r.lanes {
-		if l.movie == nil {
+		if l.reader == nil {
 			continue
 		}
-		for i := range l.movie.Tracks {
-			t := &l.movie.Tracks[i]
-			tracks = append(tracks, mpegts.Track{PID: pidOf(k, i), StreamType: t.StreamType, Codec: t.Codec, Descriptors: describe(t, l.f.Rendition())})
+		for i, t := range l.reader.tracks() {
+			// The main playlist's tracks keep their PIDs where they have any.
+			if t.PID == 0 || k > 0 {
+				t.PID = pidOf(k, i)
+			}
+			for taken[t.PID] {
+				t.PID++
+			}
+			taken[t.PID] = true
+			t.Descriptors = withLanguage(&t, l.f.Rendition())
+			pids[k] = append(pids[k], t.PID)
+			tracks = append(tracks, t)
 		}
 	}
 	p := mpegts.NewProgram(hlsProgram, 0, tracks)
-	p.PCRPID = pidOf(0, 0)
 	if lead := p.Leading(); lead != nil {
 		p.PCRPID = lead.PID
 	}
@@ -289,13 +292,9 @@ func (r *hlsUnits) map_() {
 	}
 	r.program = p
 	for k, l := range r.lanes {
-		if l.movie == nil {
-			continue
-		}
-		l.tracks = make([]*mpegts.Track, len(l.movie.Tracks))
-		for i := range l.tracks {
-			pid := pidOf(k, i)
-			l.tracks[i] = &p.Tracks[slices.IndexFunc(p.Tracks, func(t mpegts.Track) bool { return t.PID == pid })]
+		l.tracks = l.tracks[:0:0]
+		for _, pid := range pids[k] {
+			l.tracks = append(l.tracks, &p.Tracks[slices.IndexFunc(p.Tracks, func(t mpegts.Track) bool { return t.PID == pid })])
 		}
 	}
 }
@@ -306,19 +305,20 @@ func sameTrack(a, b mpegts.Track) bool {
 	return a.PID == b.PID && a.StreamType == b.StreamType && a.Codec == b.Codec && string(a.Descriptors) == string(b.Descriptors)
 }
 
-// describe returns the descriptors of a track: its language (ISO/IEC 13818-1
-// 2.6.18) and what its codec needs.
-func describe(t *hls.MovieTrack, x *hls.Rendition) []byte {
-	lang := t.Language
-	if lang == "" && x != nil {
-		lang = hls.Language(x.Language)
+// withLanguage returns the descriptors of a track with the language of its
+// rendition (ISO/IEC 13818-1 2.6.18), unless they tell one.
+func withLanguage(t *mpegts.Track, x *hls.Rendition) []byte {
+	const languageTag = 0x0a
+	for d := t.Descriptors; len(d) >= 2 && len(d) >= 2+int(d[1]); d = d[2+int(d[1]):] {
+		if d[0] == languageTag {
+			return t.Descriptors
+		}
 	}
-	var out []byte
-	if lang != "" && !t.Codec.IsVideo() {
-		out = append(append(out, 0x0a, 4), lang...)
-		out = append(out, 0)
+	if x == nil || t.Codec.IsVideo() || hls.Language(x.Language) == "" {
+		return t.Descriptors
 	}
-	return append(out, t.Descriptors...)
+	out := append([]byte{languageTag, 4}, hls.Language(x.Language)...)
+	return append(append(out, 0), t.Descriptors...)
 }
 
 // lowest returns the lane whose sample is next to be decoded: of an earlier
@@ -342,7 +342,7 @@ func (r *hlsUnits) before(a, b *unitLane) bool {
 	if a.disc != b.disc && r.apart < 3*int64(m4f.Timescale)*10 {
 		return a.disc < b.disc
 	}
-	return a.samples[0].DTS < b.samples[0].DTS
+	return a.samples[0].dts < b.samples[0].dts
 }
 
 // losing says whether the batch being made must tell of a loss, and takes note
@@ -360,22 +360,22 @@ func (r *hlsUnits) losing() bool {
 // one piece.
 func (r *hlsUnits) run() []hlsPiece {
 	first := r.lowest()
-	from, disc := first.samples[0].DTS, first.disc
+	from, disc := first.samples[0].dts, first.disc
 	p := hlsPiece{at: max(r.offset(from), 0), date: r.date(first), lostUnits: r.losing()}
 	type pick struct {
-		movie  *hls.Movie
-		sample hls.Sample
+		sample unitSample
 		track  *mpegts.Track
 	}
 	var picks []pick
 	for l := first; l != nil && l.disc == disc; l = r.lowest() {
 		s := l.samples[0]
-		if s.DTS-from >= m4f.Ticks(hlsGrain) || s.DTS < from {
+		// The tracks of a transport stream lie side by side, not in order.
+		if d := s.dts - from; d >= m4f.Ticks(hlsGrain) || d < -m4f.Timescale {
 			break
 		}
-		picks = append(picks, pick{l.movie, s, l.tracks[s.Track]})
+		picks = append(picks, pick{s, l.tracks[s.track]})
 		l.samples, l.gap = l.samples[1:], false
-		r.advance(s.DTS, disc)
+		r.advance(s.dts, disc)
 		if len(l.samples) == 0 {
 			break
 		}
@@ -383,7 +383,7 @@ func (r *hlsUnits) run() []hlsPiece {
 	p.make = func() []mpegts.Unit {
 		units := make([]mpegts.Unit, 0, len(picks))
 		for k := range picks {
-			if u, ok := picks[k].movie.Unit(&picks[k].sample, picks[k].track); ok {
+			if u, ok := picks[k].sample.unit(picks[k].track); ok {
 				units = append(units, u)
 			}
 		}

@@ -1,14 +1,17 @@
 package ingest
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/twindvr/twindvr/pkg/hls"
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
@@ -177,5 +180,94 @@ func TestHLSDisagreement(t *testing.T) {
 	f := hlsFrames(t, r.end(t))
 	if len(f) != 3 || len(f[0]) != 200 || len(f[1]) < 374 || len(f[2]) < 374 {
 		t.Errorf("%d tracks", len(f))
+	}
+}
+
+// TestHLSStreamRenditions records audio renditions with playlists of their own
+// beside video in a transport stream: transport streams as well, and packed.
+func TestHLSStreamRenditions(t *testing.T) {
+	t.Parallel()
+	needHLS(t)
+	n := newHLSNginx(t, "")
+	vod(t, n, "-map", "0:v", "-map", "1:a", "-map", "2:a", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "25", "-sc_threshold", "0", "-c:a", "aac",
+		"-var_stream_map", "v:0,agroup:a a:0,agroup:a,language:eng,default:yes a:1,agroup:a,language:fr", "-master_pl_name", "all.m3u8",
+		"-f", "hls", "-hls_time", "1", "-hls_list_size", "0", "-hls_segment_filename", "v%v_%d.ts", "v%v.m3u8")
+	vodTS := recordHLS(t, n.url("all.m3u8")).end(t)
+	packList(t, n, "v2.m3u8")
+	packed := recordHLS(t, n.url("all.m3u8")).end(t)
+	for k, segs := range [][]*m4f.Segment{vodTS, packed} {
+		init, err := m4f.ParseInit(segs[1].Init)
+		if err != nil || len(init.Tracks) != 3 {
+			t.Fatalf("%d: %v", k, err)
+		}
+		if init.Tracks[1].Language != "eng" || init.Tracks[2].Language != "fra" {
+			t.Errorf("%d: languages %s and %s", k, init.Tracks[1].Language, init.Tracks[2].Language)
+		}
+		if _, damaged := flagged(segs); damaged > 0 {
+			t.Errorf("%d: %d segments are damaged", k, damaged)
+		}
+	}
+	a, b := hlsFrames(t, vodTS), hlsFrames(t, packed)
+	if len(a[0]) != 200 || len(a[1]) < 374 || len(a[2]) < 374 {
+		t.Errorf("%d, %d and %d frames", len(a[0]), len(a[1]), len(a[2]))
+	}
+	sameFrames(t, b, a, 2)
+	// The frames of each rendition are those of its own transport stream.
+	var all []byte
+	for k := 0; exists(n.file(fmt.Sprintf("v1_%d.ts", k)))(); k++ {
+		x, err := os.ReadFile(n.file(fmt.Sprintf("v1_%d.ts", k)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, x...)
+	}
+	if err := os.WriteFile(n.file("alone.ts"), all, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	alone := hlsFrames(t, segmentFile(t, n.file("alone.ts")))
+	sums := map[[32]byte]bool{}
+	for _, f := range alone[0] {
+		sums[f.sum] = true
+	}
+	for k, f := range a[1] {
+		if !sums[f.sum] {
+			t.Errorf("frame %d of a rendition is not one of its own", k)
+			break
+		}
+	}
+}
+
+// packList turns the transport stream segments of an audio playlist into packed
+// audio with the same times.
+func packList(t *testing.T, n *hlsNginx, list string) {
+	t.Helper()
+	b, err := os.ReadFile(n.file(list))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		name := strings.TrimSpace(line)
+		if !strings.HasSuffix(name, ".ts") {
+			continue
+		}
+		ts, err := os.ReadFile(n.file(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newStreamReader()
+		got, err := r.read(&hls.Delivery{Data: ts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.samples = append(got.samples, r.flush()...)
+		out := []byte("ID3\x04\x00\x00\x00\x00\x00\x3fPRIV\x00\x00\x00\x35\x00\x00com.apple.streaming.transportStreamTimestamp\x00")
+		out = binary.BigEndian.AppendUint64(out, uint64(got.samples[0].dts))
+		for _, s := range got.samples {
+			u, _ := s.unit(nil)
+			out = append(append(out, u.Header[:7]...), u.Data...)
+		}
+		if err := os.WriteFile(n.file(name), out, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
