@@ -26,6 +26,8 @@ const (
 	srtSilent = 1500 * time.Millisecond
 	// srtTellAgain is how often a refused call is logged.
 	srtTellAgain = time.Minute
+	// srtJudged is how many calls are considered in one turn, 20 ms.
+	srtJudged = 4
 	// srtTold bounds what is remembered of refused calls.
 	srtTold = 64
 )
@@ -110,6 +112,7 @@ type srtSource struct {
 	out     srtOut
 	handed  time.Time
 	calls   int                  // connections so far
+	judged  int                  // calls considered in this turn
 	told    map[string]time.Time // refused calls, by what was logged of them
 	broken  error                // why the call has failed
 	garbled error                // an answer to the call that could not be read
@@ -216,6 +219,7 @@ func (s *srtSource) nap() time.Duration {
 
 // turn takes what has come and does what is due. An error ends the source.
 func (s *srtSource) turn() error {
+	s.judged = 0
 	err := s.take()
 	switch {
 	case err == unix.ECONNREFUSED:
@@ -350,6 +354,9 @@ func (s *srtSource) called(h *packet.CIFHandshake, from srtPeer) {
 		}
 		s.conn.over = errors.New("it has said nothing, and another one calls")
 		s.hangUp()
+	}
+	if s.judged++; s.judged > srtJudged {
+		return // to open a key takes a millisecond; a caller asks again
 	}
 	id := randomSRT()
 	peer := h.SRTSocketId

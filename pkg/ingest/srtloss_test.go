@@ -625,3 +625,30 @@ func BenchmarkSRTReceive(b *testing.B) {
 		})
 	}
 }
+
+// TestSRTGoodbye ends a connection with packets waiting behind a missing one:
+// they are delivered, and the missing one is told.
+func TestSRTGoodbye(t *testing.T) {
+	u, err := parseSRT("//h:9000", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSRTSource(u, "srt://h:9000", nil, Options{}.withDefaults())
+	s.connect(&srtDeal{peer: 9, first: 5, latency: time.Minute}, nil)
+	s.conn.send = func([]byte) {}
+	for _, n := range []uint32{5, 7, 8} {
+		p := make([]byte, srtHeader, srtHeader+4)
+		binary.BigEndian.PutUint32(p, n)
+		p[4], p[7] = 0xc0, 1
+		s.conn.receive(append(p, numbered(int(n))...), 0)
+	}
+	goodbye := make([]byte, srtHeader+4)
+	binary.BigEndian.PutUint16(goodbye, 1<<15|uint16(packet.CTRLTYPE_SHUTDOWN))
+	s.conn.receive(goodbye, 0)
+	if err := s.hangUp(); err != io.EOF {
+		t.Errorf("the source ends with %v", err)
+	}
+	if got := drain(&s.out); !slices.Equal(got, []int{5, -1, 7, 8}) {
+		t.Errorf("out came %v", got)
+	}
+}
