@@ -11,16 +11,20 @@ type BufferModel struct {
 	Rate int // bits per second that leave the transport buffer
 }
 
+// most is how many packets the transport buffer lets through in a slot.
+func (b *BufferModel) most() int {
+	if b.Rate <= 0 {
+		return 1 << 30
+	}
+	return max(b.Rate/8*slotTicks/m4f.Timescale/PacketSize, 1)
+}
+
 // room is how many packets more fit with so many bytes held, in a slot.
 func (b *BufferModel) room(held int) int {
-	most := 1 << 30
-	if b.Size > 0 {
-		most = max(b.Size-held, 0) / packetPayload
+	if b.Size <= 0 {
+		return b.most()
 	}
-	if b.Rate > 0 {
-		most = min(most, max(b.Rate/8*slotTicks/m4f.Timescale/PacketSize, 1))
-	}
-	return most
+	return min(max(b.Size-held, 0)/packetPayload, b.most())
 }
 
 // ModelOf returns the buffers for a track by its codec, level and channels.

