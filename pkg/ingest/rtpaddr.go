@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,8 +66,8 @@ func (a *rtpAddr) parseQuery(query string) error {
 	if err != nil {
 		return fmt.Errorf("options %q: %w", query, err)
 	}
-	for name, list := range values {
-		v := list[len(list)-1]
+	for _, name := range slices.Sorted(maps.Keys(values)) { // the same one is named each time
+		v := values[name][len(values[name])-1]
 		switch name {
 		case "interface":
 			err = a.each(name, v, func(u *udpAddr, v string) error { u.ifname = v; return nil })

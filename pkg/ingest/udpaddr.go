@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -141,8 +142,8 @@ func (u *udpAddr) parseQuery(query string) error {
 	if err != nil {
 		return fmt.Errorf("options %q: %w", query, err)
 	}
-	for name, list := range values {
-		v := list[len(list)-1]
+	for _, name := range slices.Sorted(maps.Keys(values)) { // the same one is named each time
+		v := values[name][len(values[name])-1]
 		switch name {
 		case "interface":
 			u.ifname = v
