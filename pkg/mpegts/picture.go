@@ -91,6 +91,7 @@ func (d *Demuxer) flushVideo(s *stream, next *pesHeader) {
 		u.Data, b = b[:n:n], b[n:]
 		units, pictures = append(units, u), append(pictures, pic)
 	}
+	torn := s.clock.torn
 	s.clock.count(s.timed, s.dts, len(units), next)
 	d.units, d.pictures = units, pictures
 	if s.timed {
@@ -107,7 +108,7 @@ func (d *Demuxer) flushVideo(s *stream, next *pesHeader) {
 		u.DTS = (s.dts + int64(k)*s.clock.step) & mask33
 		timed := k == 0 && s.timed
 		u.PTS = s.clock.date(&pictures[k], timed, s.pts, u.DTS)
-		u.Marked = u.Marked || !timed && s.clock.torn
+		u.Marked = u.Marked || !timed && torn
 		d.h.Unit(u)
 	}
 	clear(units)
