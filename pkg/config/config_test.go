@@ -192,7 +192,7 @@ func TestMistakes(t *testing.T) {
 		{inStream("url udp://ff02::1:1234;"), "2:5: udp://ff02::1:1234: an IPv6 address stands in brackets: udp://[ff02::1]:1234"},
 		{inStream("url udp:1.2.3.4:1;"), "2:5: udp:1.2.3.4:1 is no URL; expected udp:// after the kind of input"},
 		{inStream("url udp://1.2.3.4:1/x:2;"), "2:5: udp://1.2.3.4:1/x:2: "},
-		{inStream("url udp://1.2.3.4:1?interfac=eth0;"), `2:5: udp://1.2.3.4:1?interfac=eth0: unknown option "interfac"; a udp source has interface=, source= and buffer_size=`},
+		{inStream("url udp://1.2.3.4:1?interfac=eth0;"), `2:5: udp://1.2.3.4:1?interfac=eth0: unknown option "interfac"; a udp source has interface=, source=, buffer_size= and program=`},
 		{inStream("url udp://1.2.3.4:1?source=eth0;"), `2:5: udp://1.2.3.4:1?source=eth0: source=eth0 is not the address of a sender`},
 		{inStream("url udp://1.2.3.4:1?program=0;"), "2:5: udp://1.2.3.4:1?program=0: program=0 is not a number from 1 to 65535"},
 		{inStream("url udp://1.2.3.4:1?program=2 program=3;"), "2:5: the URL says program 2 and the option program=3; expected one of them"},
