@@ -95,6 +95,14 @@ func flagged(segs []*m4f.Segment) (all, damaged int) {
 	return len(segs), damaged
 }
 
+// toldLost counts what the source itself has told to be lost.
+func toldLost(segs []*m4f.Segment) (n uint32) {
+	for _, s := range segs {
+		n += s.Header.Lost
+	}
+	return n
+}
+
 // A rendition that stops does not stop the stream; what lacks it is damaged.
 // Once it comes again, it is recorded again.
 func TestHLSLateRendition(t *testing.T) {
@@ -131,8 +139,8 @@ func TestHLSLateRendition(t *testing.T) {
 			t.Errorf("segment %d is called clean and has %d frames of a track", k, len(frag.Tracks[2].Samples))
 		}
 	}
-	if all, damaged := flagged(segs); damaged < 2 || damaged > all-2 {
-		t.Errorf("%d of %d segments are damaged", damaged, all)
+	if all, damaged := flagged(segs); damaged < 2 || damaged > all-2 || toldLost(segs) == 0 {
+		t.Errorf("%d of %d segments are damaged, %d packets lost", damaged, all, toldLost(segs))
 	}
 }
 
@@ -152,8 +160,8 @@ func TestHLSMissing(t *testing.T) {
 			s.finish()
 			r := recordHLS(t, s.url("all.m3u8"))
 			segs := r.end(t)
-			if _, damaged := flagged(segs); damaged < 1 || damaged > 4 {
-				t.Errorf("%d damaged of %d", damaged, len(segs))
+			if _, damaged := flagged(segs); damaged < 1 || damaged > 4 || toldLost(segs) == 0 {
+				t.Errorf("%d damaged of %d, %d packets lost", damaged, len(segs), toldLost(segs))
 			}
 			if c := agreeOnly(t, whole, segs); c < 2 {
 				t.Errorf("%d clean segments compared", c)
@@ -269,5 +277,36 @@ func packList(t *testing.T, n *hlsNginx, list string) {
 		if err := os.WriteFile(n.file(name), out, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A segment of a transport stream that cannot be had damages what lacks it, and
+// nothing else, though each segment may begin its counters anew.
+func TestHLSStreamMissing(t *testing.T) {
+	t.Parallel()
+	needHLS(t)
+	n := newHLSNginx(t, "")
+	vod(t, n, append(vodH264, "-f", "hls", "-hls_time", "1", "-hls_list_size", "0", "vod.m3u8")...)
+	list, err := os.ReadFile(n.file("vod.m3u8"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := strings.Replace(string(list), "vod3.ts", "gone.ts", 1)
+	if err := os.WriteFile(n.file("gap.m3u8"), []byte(with), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	whole, r := recordHLS(t, n.url("vod.m3u8")).end(t), recordHLS(t, n.url("gap.m3u8"))
+	segs := r.end(t)
+	if _, damaged := flagged(whole); damaged != 0 {
+		t.Errorf("%d segments damaged without a loss", damaged)
+	}
+	if _, damaged := flagged(segs); damaged < 1 || damaged > 3 || toldLost(segs) == 0 {
+		t.Errorf("%d damaged of %d, %d packets lost", damaged, len(segs), toldLost(segs))
+	}
+	if c := agreeOnly(t, whole, segs); c < 3 {
+		t.Errorf("%d clean segments compared", c)
+	}
+	if st := r.src.Stats(); st.Lost != 1 || st.Errors == 0 {
+		t.Errorf("%+v", st)
 	}
 }
