@@ -188,6 +188,12 @@ func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
 // 1280x720) chooses among variants, the highest bandwidth otherwise; all else in
 // the query is the server's.
 //
+// An rtsp or rtsps URL names a session of a camera, its user and password in it
+// (Basic or Digest). Of the query these are options, and all else is the
+// camera's: transport= (tcp unless set; udp, multicast, or auto: udp, and tcp
+// where that brings nothing) and, of rtsps, fingerprint= (SHA-256 of the only
+// certificate that will do, 64 hexadecimal digits) or insecure=1 (any will).
+//
 // A URL that cannot be understood gives a *URLError; otherwise the error is
 // the system's, with what to do about it. The context bounds Open alone.
 func Open(ctx context.Context, url string, opt Options) (Source, error) {

@@ -191,7 +191,7 @@ func TestRTSP(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			path := movie(t, c.file, strings.Fields(c.args)...)
+			path := movie(t, c.file, strings.Fields(c.args+" -t 3")...)
 			cam := newCamera(t, func(c *camera) {
 				c.user, c.pass = "user", "p@ss"
 				c.UDPRTPAddress = fmt.Sprintf("127.0.0.1:%d", port()&^1+2000)
@@ -266,7 +266,7 @@ func TestRTSPLoss(t *testing.T) {
 	n, lost := 0, 0
 	cam := newCamera(t, func(c *camera) {
 		c.lose = func(pkt *rtp.Packet) bool {
-			if n++; n > 200 && n < 260 && n%9 == 0 {
+			if n++; n > 60 && n < 90 && n%9 == 0 {
 				lost++
 				return true
 			}
