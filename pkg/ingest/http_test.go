@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -413,7 +414,7 @@ func TestHTTPSlowReader(t *testing.T) {
 
 func TestHTTPSWithUnknownCertificate(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()
 	if _, err := Open(t.Context(), s.URL, Options{}); err == nil || !strings.Contains(err.Error(), "self-signed") {

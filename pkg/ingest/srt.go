@@ -168,6 +168,9 @@ func (s *srtSource) call(ctx context.Context, addr netip.AddrPort) error {
 			if s.garbled != nil {
 				return s.garbled
 			}
+			if context.Cause(ctx) == errSRTSilent && s.caller.asked {
+				return fmt.Errorf("%s has answered, and does not finish the handshake within %v", addr, s.url.timeout)
+			}
 			if context.Cause(ctx) == errSRTSilent {
 				return fmt.Errorf("no answer from %s within %v: is the sender there, listening, and UDP port %d open?", addr, s.url.timeout, addr.Port())
 			}
