@@ -64,7 +64,7 @@ number, PIDs, stream types, descriptors and the PID of the clock (PCR) as they
 were; PTS and DTS the source's own, 33 bits that wrap where its did. Sections and
 the PES packets of teletext, subtitles and other data are the recorded bytes,
 pictures the recorded NAL units, sound the recorded frames. New are the packets
-themselves: PCR every 30 ms and tables every 90 ms; access unit delimiters and
+themselves: PCR every 20 ms and tables every 80 ms; access unit delimiters and
 parameter sets are put in where a decoder wants them; the program map has a PID
 of its own (0x1000, or the next lower one that is free); AAC gets a new ADTS or
 LATM header. The rate varies and there are no null packets; a multiplexer for a

@@ -11,7 +11,7 @@ import (
 // Muxer writes one program as a transport stream (13818-1 2.4) of variable rate,
 // without null packets.
 //
-// Time goes in slots of 30 ms. Each begins with a clock reference (PCR), and its
+// Time goes in slots of 20 ms. Each begins with a clock reference (PCR), and its
 // packets lie evenly in it, so that a decoder that interpolates between
 // references dates every byte as the Muxer did. How many packets of a stream a
 // slot holds is the least rate at which everything arrives ahead of its decoding
@@ -20,7 +20,7 @@ import (
 // 2.4.2) that it can help filling; where both cannot be had, the decoding time
 // counts.
 //
-// Each table comes every 90 ms. What is written depends only on the calls: there is no
+// Each table comes every 80 ms. What is written depends only on the calls: there is no
 // clock and no map whose order matters.
 type Muxer struct {
 	out    io.Writer
@@ -64,8 +64,8 @@ type mapChange struct {
 }
 
 const (
-	slotTicks  = 30 * m4f.Timescale / 1000
-	tableSlots = 3
+	slotTicks  = 20 * m4f.Timescale / 1000
+	tableSlots = 4
 	// spare is by how much a unit is there ahead of its decoding time, for the
 	// way through the transport buffer.
 	spare = 10 * m4f.Timescale / 1000
@@ -423,7 +423,7 @@ func (m *Muxer) send(referred bool) {
 }
 
 // dueTables are the packets of tables that the slot holds: of the association
-// table in every third, of the program map in the one behind it.
+// table in every fourth, of the program map in the one behind it.
 func (m *Muxer) dueTables() []tablePacket {
 	m.tables = m.tables[:0]
 	if m.slots%tableSlots == 0 {
