@@ -151,17 +151,6 @@ func withoutTrack(sec []byte, pid int) []byte {
 	return out
 }
 
-// typed gives a PID of a program map another stream type.
-func typed(sec []byte, pid int, st byte) []byte {
-	n := 12 + int(sec[10]&15)<<8 + int(sec[11])
-	for b := sec[n:]; len(b) >= 5; b = b[5+int(b[3]&15)<<8+int(b[4]):] {
-		if int(b[1]&31)<<8|int(b[2]) == pid {
-			b[0] = st
-		}
-	}
-	return sec
-}
-
 // move gives the packets of a PID another one.
 func move(ts []byte, from, to int) []byte {
 	return each(ts, func(_ int, p []byte) bool {
