@@ -82,14 +82,6 @@ func (f *Follower) Rendition() *Rendition { return f.rendition }
 // Target returns the target duration.
 func (f *Follower) Target() time.Duration { return f.list.Target }
 
-// Ended says whether the playlist has an end.
-func (f *Follower) Ended() bool { return f.list.Ended }
-
-// Fragmented says whether the segments are fragmented MP4, as far as is known.
-func (f *Follower) Fragmented() bool {
-	return len(f.list.Segments) > 0 && f.list.Segments[0].Init != nil
-}
-
 // fetch loads the playlist.
 func (f *Follower) fetch(ctx context.Context) (*Playlist, error) {
 	f.loaded = f.opt.Clock.Now()

@@ -62,7 +62,6 @@ type hlsDates struct {
 	target time.Duration
 
 	begun bool
-	live  bool
 	start time.Time     // of the last segment
 	span  time.Duration // of it, as the playlist says
 	media int64         // its first time, ticks of 33 bits; below 0: none
@@ -89,7 +88,7 @@ func (h *hlsDates) segment(d *hls.Delivery, media int64, now time.Time) time.Tim
 			at = first
 		}
 	}
-	h.begun, h.live, h.start, h.span, h.media, h.disc = true, d.Live, at, span, media, d.Discontinuity
+	h.begun, h.start, h.span, h.media, h.disc = true, at, span, media, d.Discontinuity
 	return at
 }
 
