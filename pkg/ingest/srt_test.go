@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -69,33 +70,42 @@ func TestSRTFromFFmpeg(t *testing.T) {
 	path := clip(t, 3)
 	for _, c := range []struct {
 		name, ours, theirs string
-		listen             bool
+		listen, ip6        bool
 	}{
-		{"we listen", "?latency=200", "?mode=caller", true},
+		{"we listen on all addresses, IPv6", "?latency=200", "?mode=caller", true, true},
+		{"we call, IPv6", "?latency=200", "?mode=listener", false, true},
+		{"we listen", "?latency=200", "?mode=caller", true, false},
 		{"we listen, every option", "?mode=listener&passphrase=correct+horse+battery&streamid=live/one&latency=120ms&interface=lo",
-			"?mode=caller&passphrase=" + secret + "&pbkeylen=32&streamid=live/one", true},
-		{"we call", "?latency=500ms", "?mode=listener", false},
-		{"we call, encrypted", "?passphrase=correct%20horse%20battery&streamid=live/one", "?mode=listener&passphrase=" + secret, false},
-		{"we call, long key", "?passphrase=correct%20horse%20battery&pbkeylen=24", "?mode=listener&passphrase=" + secret, false},
+			"?mode=caller&passphrase=" + secret + "&pbkeylen=32&streamid=live/one", true, false},
+		{"we call", "?latency=500ms", "?mode=listener", false, false},
+		{"we call, encrypted", "?passphrase=correct%20horse%20battery&streamid=live/one", "?mode=listener&passphrase=" + secret, false, false},
+		{"we call, long key", "?passphrase=correct%20horse%20battery&pbkeylen=24", "?mode=listener&passphrase=" + secret, false, false},
 		{"keys change", "?mode=listener&passphrase=correct%20horse%20battery",
-			"?mode=caller&passphrase=" + secret + "&kmrefreshrate=100&kmpreannounce=40", true},
+			"?mode=caller&passphrase=" + secret + "&kmrefreshrate=100&kmpreannounce=40", true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			place := fmt.Sprintf("srt://127.0.0.1:%d", port())
+			p := port()
+			place := fmt.Sprintf("srt://127.0.0.1:%d", p)
+			if c.ip6 {
+				if l, err := net.ListenPacket("udp6", "[::1]:0"); err != nil {
+					t.Skip("no IPv6: ", err)
+				} else {
+					l.Close()
+				}
+				place = fmt.Sprintf("srt://[::1]:%d", p)
+			}
 			var r *recording
 			var sent string
 			var log logged
 			if c.listen {
-				src, err := Open(t.Context(), place+c.ours, Options{Log: log.logger()})
+				ours := place
+				if !strings.Contains(c.ours, "mode=") {
+					ours = fmt.Sprintf("srt://:%d", p)
+				}
+				src, err := Open(t.Context(), ours+c.ours, Options{Log: log.logger()})
 				if err != nil {
-					if strings.Contains(c.ours, "mode=") {
-						t.Fatal(err)
-					}
-					src, err = Open(t.Context(), place+c.ours+"&mode=listener", Options{Log: log.logger()})
-					if err != nil {
-						t.Fatal(err)
-					}
+					t.Fatal(err)
 				}
 				r = record(t, src)
 				var p *process
@@ -349,7 +359,7 @@ func TestSRTListener(t *testing.T) {
 	if err := src.Close(); err != nil {
 		t.Error(err)
 	}
-	again, err := Open(t.Context(), fmt.Sprintf("srt://[::1]:%d?mode=listener", p), Options{})
+	again, err := Open(t.Context(), fmt.Sprintf("srt://127.0.0.1:%d?mode=listener", p), Options{})
 	if err != nil {
 		t.Fatalf("the port is not free after Close: %v", err)
 	}
