@@ -65,6 +65,46 @@ func TestUDPAddresses(t *testing.T) {
 	}
 }
 
+// Every kind of source is an input. Behind a peer those that cost their sender
+// nothing are heard all the time.
+func TestEveryKindOfSource(t *testing.T) {
+	for url, standby := range map[string]Standby{
+		"udp://239.0.0.1:5": Hot, "rtp://239.0.0.1:5": Hot, "rtp://10.0.0.1:5,10.0.1.1:5?skew=100ms": Hot,
+		"srt://h:9000?passphrase=s3cret-s3cret": Cold, "srt://:9000": Cold,
+		"http://u:s3cret@h/live.ts?token=s3cret": Cold, "https://h/x": Cold, "http://h/x.m3u8": Cold,
+		"hls://h/x": Cold, "hlss://h/x.m3u8?variant=1": Cold,
+		"rtsp://u:s3cret@h/cam?transport=udp": Cold, "rtsps://h/cam": Cold, "file:/x.ts": Cold,
+	} {
+		c, err := Parse("x.conf", []byte(`stream a { url m4f://h/a; url "`+url+`"; dvr /s 1d; }`), sources())
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if in := c.Streams[0].Inputs[1]; in.Standby != standby || in.URL != url {
+			t.Errorf("%s: %+v", url, in)
+		}
+		_, err = Parse("x.conf", []byte(`stream a { url "`+url+`"; url "`+url+`"; dvr /s 1d; }`), sources())
+		if err == nil || !strings.Contains(err.Error(), "a second input") || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s twice: %v", url, err)
+		}
+	}
+	for url, want := range map[string]string{
+		"srt://h:9000?passphrase=s3cret-s3cret&latncy=3": `unknown option "latncy"`,
+		"srt://u:s3cret@h": "", "rtsp://u:s3cret@": "", "http://u:s3cret@/x": "", "hls://u:s3cret@/x?variant=1": "",
+		"rtsp://u:s3cret@h/x?transport=s": "transport=s is none of", "rtp://10.0.0.1:5?skew=1s": "skew= needs two paths",
+	} {
+		_, err := Parse("x.conf", []byte(`stream a { url "`+url+`"; dvr /s 1d; }`), sources())
+		if err == nil || !strings.HasPrefix(err.Error(), "x.conf:1:16: ") || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	// Programs of one multiplex may be inputs of one stream.
+	c, err := Parse("x.conf", []byte("stream a { url udp://239.0.0.1:5?program=2; url udp://239.0.0.1:5 program=3; dvr /s 1d; }"), sources())
+	if err != nil || c.Streams[0].Inputs[0].Program != 2 || c.Streams[0].Inputs[1].Program != 3 || c.Streams[0].Inputs[0].URL != c.Streams[0].Inputs[1].URL {
+		t.Errorf("%v %+v", err, c)
+	}
+}
+
 func TestEveryStatement(t *testing.T) {
 	c := load(t, "full.conf")
 	s := c.Stream("sport/hd tv")

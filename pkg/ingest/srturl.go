@@ -82,6 +82,9 @@ func parseSRT(rest string, opt Options) (*srtURL, error) {
 }
 
 func (u *srtURL) parsePlace(place string) error {
+	if strings.Contains(place, "@") { // ahead of what quotes a part of it
+		return errors.New("unexpected @; SRT has passphrase= and streamid= instead of a user")
+	}
 	i := strings.LastIndexByte(place, ':')
 	if i < 0 || strings.HasSuffix(place, "]") {
 		return errors.New("no port; write srt://HOST:PORT to call, or srt://:PORT to listen")
@@ -90,9 +93,6 @@ func (u *srtURL) parsePlace(place string) error {
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil || port == 0 {
 		return fmt.Errorf("port %q is not a number from 1 to 65535", portText)
-	}
-	if strings.Contains(host, "@") {
-		return errors.New("unexpected @; SRT has passphrase= and streamid= instead of a user")
 	}
 	inner, bracket := strings.CutPrefix(host, "[")
 	inner, closed := strings.CutSuffix(inner, "]")

@@ -90,6 +90,9 @@ func (u *udpAddr) setSource(v string) error {
 }
 
 func (u *udpAddr) parseHost(ctx context.Context, hostport string, look lookup) error {
+	if strings.Contains(hostport, "@") { // ahead of what quotes a part of it
+		return errors.New("unexpected @; to hear one sender of a group only, add ?source=ADDRESS")
+	}
 	i := strings.LastIndexByte(hostport, ':')
 	if i < 0 || strings.HasSuffix(hostport, "]") {
 		return fmt.Errorf("no port; write %s://ADDRESS:PORT", u.scheme)
@@ -98,9 +101,6 @@ func (u *udpAddr) parseHost(ctx context.Context, hostport string, look lookup) e
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil || port == 0 {
 		return fmt.Errorf("port %q is not a number from 1 to 65535", portText)
-	}
-	if strings.Contains(host, "@") {
-		return errors.New("unexpected @; to hear one sender of a group only, add ?source=ADDRESS")
 	}
 	if strings.HasPrefix(host, "[") != strings.HasSuffix(host, "]") {
 		return fmt.Errorf("address %q has no ] to its [", host)
