@@ -23,6 +23,27 @@
 //     tracks with several are written as avc3 and hev1, with their parameter
 //     sets at every sync sample. All other samples are copied as they are.
 //   - Streams other than video and audio stay, as timed metadata.
+//
+// # Transport streams
+//
+// A span takes the same pieces. mpegts.Muxer makes the packets and says when they
+// come.
+//
+//   - PTS and DTS are the source's, 33 bits, and wrap where its did. Where a piece
+//     does not go on with the media time of the one before (a gap, a new timeline),
+//     and where another track leads, all of the old is sent first, and the clock
+//     begins anew with discontinuity_indicator; continuity counters go on.
+//   - The program map is that of the segment; it comes ahead of the segment's first
+//     leading unit, and a change has the next version_number. The PID of the map, its
+//     version and transport_stream_id are no part of a segment: 0x1000 or the
+//     next lower free one, counted from 0, and 1.
+//   - Data without a time of its own stands between the same two pictures (frames,
+//     where sound leads) as in the source: that is where its sample's time is from.
+//   - What is recorded of an export are the segments that it was made of, with the
+//     same identities, but for pictures that lacked an access unit delimiter, a
+//     program without a PID for its clock, and the last segment ahead of a gap.
+//
+// It holds about three segments in memory.
 package render
 
 import (
