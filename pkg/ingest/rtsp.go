@@ -87,6 +87,7 @@ func (s *rtspSource) play(ctx context.Context) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.err = err
+		s.session.end()
 	}()
 	return nil
 }

@@ -34,7 +34,6 @@ type camera struct {
 
 	mu     sync.Mutex
 	stream *gortsplib.ServerStream
-	path   string
 	query  string // of the last DESCRIBE
 	plays  atomic.Int32
 }
@@ -79,19 +78,6 @@ func (c *camera) published() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stream != nil
-}
-
-// serve makes a stream of what a test writes.
-func (c *camera) serve(t *testing.T, desc *description.Session) *gortsplib.ServerStream {
-	t.Helper()
-	s := &gortsplib.ServerStream{Server: c.Server, Desc: desc}
-	if err := s.Initialize(); err != nil {
-		t.Fatal(err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stream = s
-	return s
 }
 
 func (c *camera) current() (*base.Response, *gortsplib.ServerStream, error) {

@@ -244,6 +244,11 @@ func (n *rtspSession) take(u heldUnit) {
 	if !n.reported() && u.arrived.Sub(n.began) < rtspSync && n.heldLen < rtspQueued/2 {
 		return
 	}
+	n.release()
+}
+
+// release hands out what has waited for the tracks' times.
+func (n *rtspSession) release() {
 	n.running = true
 	n.begin()
 	for k := range n.held {
@@ -256,6 +261,26 @@ func (n *rtspSession) take(u heldUnit) {
 	n.held = nil
 }
 
+// end hands out what waits: the session is over.
+func (n *rtspSession) end() {
+	if !n.running {
+		n.release()
+	}
+	for _, t := range n.tracks {
+		t.order.flush(n.picked(t))
+	}
+}
+
+// picked returns what makes a unit of a picture of a track and hands it out.
+func (n *rtspSession) picked(t *rtspTrack) func(timedPicture) {
+	return func(p timedPicture) {
+		if unit, ok := mpegts.NewPicture(t.track, p.pts, p.dts, p.nals); ok {
+			unit.Marked = p.torn
+			n.out(unit, p.arrived)
+		}
+	}
+}
+
 // reported says whether every track has delivered and told its time.
 func (n *rtspSession) reported() bool {
 	return !slices.ContainsFunc(n.tracks, func(t *rtspTrack) bool { return !t.clock.begun || !t.clock.report })
@@ -264,6 +289,9 @@ func (n *rtspSession) reported() bool {
 // begin sets the session's time going: by the program's leading track, or, where
 // that is silent, by the first that is not.
 func (n *rtspSession) begin() {
+	if len(n.held) == 0 {
+		return
+	}
 	first := -1
 	lead := n.program.Leading()
 	for k := range n.held {
@@ -302,12 +330,7 @@ func (n *rtspSession) put(u *heldUnit) {
 		return
 	}
 	p := timedPicture{nals: u.nals, pts: pts, torn: u.torn, arrived: u.arrived}
-	u.t.order.add(p, u.depth, func(p timedPicture) {
-		if unit, ok := mpegts.NewPicture(u.t.track, p.pts, p.dts, p.nals); ok {
-			unit.Marked = p.torn
-			n.out(unit, p.arrived)
-		}
-	})
+	u.t.order.add(p, u.depth, n.picked(u.t))
 }
 
 // out queues a unit to be read, the program ahead of the first and losses ahead

@@ -330,6 +330,26 @@ func TestRTSPTransportStream(t *testing.T) {
 	}
 }
 
+// TestRTSPShort has a session end before its tracks' times were settled: what
+// has come is handed out.
+func TestRTSPShort(t *testing.T) {
+	r := newRig(t, avcFormat(false), &format.Opus{PayloadTyp: 96, ChannelCount: 2})
+	sps := bytes.Clone(spsA)
+	sps[3] = 0xff // a level that is none, and no depth
+	for k := range uint32(5) {
+		r.now = r.now.Add(40 * time.Millisecond)
+		r.picture(0, k*3600, sps[:5], ppsA, idr)
+		r.send(1, k*1920, true, []byte{0xfc, 1, 2})
+	}
+	if units, _ := r.drain(); len(units) > 0 {
+		t.Fatalf("%d units before their times are settled", len(units))
+	}
+	r.src.session.end()
+	if units, lost := r.drain(); len(units) != 10 || len(lost) > 0 {
+		t.Errorf("%d units, lost %v", len(units), lost)
+	}
+}
+
 // TestRTSPQueue bounds what waits to be read, and tells what was dropped.
 func TestRTSPQueue(t *testing.T) {
 	r := newRig(t, avcFormat(true))
