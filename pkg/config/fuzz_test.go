@@ -27,6 +27,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(src)
 	}
 	f.Add([]byte("stream a { url udp://h:1 dvr /s 3d 10G 90% replicate=8Mbit }; } \"x"))
+	f.Add([]byte(`stream a { url rtp://10.0.0.1:5,[::1]:5?fec=on&program=3; url "srt://:9000?passphrase=a%20b&latency=2s";
+		url http://u:p@h/x?y=z; url hlss://h/x?variant=1280x720; url rtsps://h/c?fingerprint=00 standby=hot; dvr /s 3d; }`))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		c, err := Parse("x.conf", src, sources())
 		again, err2 := Parse("x.conf", src, sources())
