@@ -313,7 +313,7 @@ func (m *merger) accept(p *rtpPath, seq int64, d []byte, now time.Time) (payload
 		m.high, m.ts, m.tsAt = seq, m.pkt.Timestamp, now
 		m.rate.note(seq, now)
 	}
-	if m.starting && seq < m.next && seq > m.next-rtpNear {
+	if m.starting && seq < m.next && m.high-seq < rtpAhead {
 		m.next = seq
 	}
 	switch at := m.at(seq); {
@@ -460,8 +460,7 @@ func (m *merger) expire(now time.Time) bool {
 	case m.at(m.next) != nil || !m.due(now):
 		return false
 	}
-	m.skip()
-	return true
+	return m.skip()
 }
 
 // full says that too much is held, and gives up the first gap then.
@@ -469,13 +468,7 @@ func (m *merger) full() bool {
 	if m.held < rtpAhead && m.heldSize < rtpHeldBytes {
 		return false
 	}
-	if m.starting {
-		m.starting = false
-		m.next = m.lowest()
-	} else {
-		m.skip()
-	}
-	return true
+	return m.skip()
 }
 
 // due says whether the missing packets ahead of those held can come no more:
@@ -529,11 +522,12 @@ func (m *merger) lowest() int64 {
 	return m.next
 }
 
-// skip gives up what is missing ahead of those held.
-func (m *merger) skip() {
+// skip gives up what is missing ahead of those held, and says whether anything
+// was.
+func (m *merger) skip() bool {
 	low := m.lowest()
-	if low == m.next {
-		return
+	if low == m.next && !m.starting {
+		return false
 	}
 	if !m.starting {
 		m.lost += low - m.next
@@ -547,6 +541,7 @@ func (m *merger) skip() {
 		}
 	}
 	m.next, m.starting = low, false
+	return true
 }
 
 // slot returns a number's place in the ring.
@@ -562,7 +557,8 @@ func (m *merger) at(seq int64) *rtpPacket {
 
 // put copies a datagram, whose header m.pkt is, to its place in the ring.
 func (m *merger) put(seq int64, d []byte) *rtpPacket {
-	for seq-(m.next-m.keep) >= int64(len(m.ring)) {
+	// A run that is starting may have got a lower number since the last.
+	for max(seq, m.high)-(m.next-m.keep) >= int64(len(m.ring)) {
 		m.grow()
 	}
 	m.puts++

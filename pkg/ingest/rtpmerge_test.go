@@ -293,6 +293,19 @@ func TestMergeRunsOfTwoPaths(t *testing.T) {
 	f.want(500, map[int]bool{200: true, 201: true, 202: true, 203: true, 204: true})
 }
 
+// The first packets come in reverse, more of them than room was made for at
+// first: none is lost, and none waits for ever.
+func TestMergeStartsBackwards(t *testing.T) {
+	const n = 3000
+	var list []arrival
+	for k := n - 1; k >= 0; k-- {
+		list = append(list, arrival{0, 0, rtpPacketOf(1, uint16(k), 0, k)})
+	}
+	f := &feeder{t: t, m: newMerger(1, defaultReorder, 0)}
+	f.feed(list, 2*time.Millisecond)
+	f.want(n, nil)
+}
+
 func TestMergeKinds(t *testing.T) {
 	body := append([]byte{0x47}, make([]byte, 187)...)
 	header := func(change func(*rtp.Packet)) []byte {
