@@ -145,7 +145,8 @@ func madeStreams(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("twindvr-made-%d-%x", os.Getuid(), sha256.Sum256(script))[:60])
+	sum := sha256.Sum256(script)
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("twindvr-made-%d-%x", os.Getuid(), sum[:8]))
 	if _, err := os.Stat(dir); err == nil {
 		return dir
 	}
@@ -335,7 +336,7 @@ func verdict(c m4f.TrackConfig, src, got []string) string {
 		}
 		var but []string
 		if head > 0 {
-			but = append(but, ahead(head, c.Codec.IsVideo()))
+			but = append(but, ahead(head, !c.Codec.IsAudio()))
 		}
 		if tail > 0 {
 			but = append(but, "the last one is cut off")
@@ -357,12 +358,12 @@ func verdict(c m4f.TrackConfig, src, got []string) string {
 }
 
 // ahead says why the first frames of a track are not there.
-func ahead(n int, video bool) string {
+func ahead(n int, inPlace bool) string {
 	first := fmt.Sprintf("the first %d are", n)
 	if n == 1 {
 		first = "the first is"
 	}
-	if video {
+	if inPlace {
 		return first + " ahead of the first keyframe"
 	}
 	return first + " dated before the first keyframe"
