@@ -366,7 +366,7 @@ func (w *watched) diagnose(now time.Time, st *segment.Stats, before error) error
 	switch {
 	case st.Segments > 0:
 		return nil
-	case st.Packets+st.Garbage == 0:
+	case st.Packets+st.Garbage+st.Units == 0:
 		return before // why it was lost, perhaps
 	case w.first.IsZero():
 		w.first = now
