@@ -264,8 +264,8 @@ func inspectMPEG2(u *Unit) picture {
 		switch {
 		case second:
 			fields = 2
-		case code == mpegSequence:
-			start = off - len(startCode)
+		case code == mpegSequence: // one that comes again replaces the first
+			start, end = off-len(startCode), -1
 		case code == mpegGroup:
 			pic.gop = true
 		case code == mpegPicture && len(b) >= 3: // coding type behind 10 bits
