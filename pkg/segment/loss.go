@@ -14,6 +14,7 @@ type loss struct {
 	from, to      int64 // PTS of the frames around it
 	hasFrom       bool
 	hasTo         bool
+	jumped        bool // the track's time jumps at to
 	lost, errored int
 	until         int64 // leading time received at which it ends whatever comes
 	// Of the leading video track:
@@ -169,7 +170,7 @@ func (s *Segmenter) endLosses(f *frame) {
 		if l.lead && f.Marked && !f.Key && f.PES <= l.pes {
 			continue // the picture that was cut
 		}
-		l.to, l.hasTo = f.PTS, true
+		l.to, l.hasTo, l.jumped = f.PTS, true, f.jump
 	}
 }
 
@@ -205,7 +206,12 @@ func (l *loss) harms(start, end, first, last int64) bool {
 		}
 		return l.pes < last && l.pes+1 >= first || l.pes+1 == last
 	}
-	return (!l.hasFrom || m4f.Diff33(l.from, end) < 0) && (!l.hasTo || m4f.Diff33(l.to, start) >= 0)
+	before := !l.hasFrom || m4f.Diff33(l.from, end) < 0
+	after := !l.hasTo || m4f.Diff33(l.to, start) >= 0
+	if l.jumped { // the two times are of different timelines
+		return before || after
+	}
+	return before && after
 }
 
 // forgetLosses drops the losses that can harm nothing from the opening on.
