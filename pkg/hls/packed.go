@@ -44,6 +44,7 @@ func ReadPacked(b []byte) ([]Frame, error) {
 		return nil, errors.New("packed audio: no ID3 tag tells when it begins")
 	}
 	var out []Frame
+	before := int64(0) // sampling rate
 	for samples := int64(0); len(b) > 0; samples += 1024 {
 		if len(out) == maxSamples {
 			return out, fmt.Errorf("packed audio: more than %d frames", maxSamples)
@@ -52,6 +53,11 @@ func ReadPacked(b []byte) ([]Frame, error) {
 		if !ok || size > len(b) {
 			return out, fmt.Errorf("packed audio: no whole frame of AAC in ADTS %d bytes before the end; other codecs are not supported", len(b))
 		}
+		if rate != before && len(out) > 0 { // counted anew from where the last frame ends
+			last := &out[len(out)-1]
+			start, samples = last.PTS+last.Duration, 0
+		}
+		before = rate
 		at := samples * m4f.Timescale / rate
 		out = append(out, Frame{PTS: start + at, Duration: (samples+1024)*m4f.Timescale/rate - at, Header: b[:min(size, 64)], Data: b[head:size:size]})
 		b = b[size:]
