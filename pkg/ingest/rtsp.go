@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -84,12 +85,33 @@ func (s *rtspSource) play(ctx context.Context) error {
 	go func() {
 		defer close(s.ended)
 		err := s.client.Wait()
+		s.guard(s.session.end)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.err = err
-		s.session.end()
+		if s.err == nil {
+			s.err = err
+		}
 	}()
 	return nil
+}
+
+// guard has the session do something, under the lock. The bytes are a
+// stranger's, and the goroutine is the library's: a panic over them ends the
+// session with an error, not the process, which has other streams.
+func (s *rtspSource) guard(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.err = fmt.Errorf("a packet of the camera cannot be dealt with, which is a fault of this program; please report it: %v", p)
+			s.opt.Log.Error("a panic over a packet of the camera", "source", Redact(s.addr.url.String()), "panic", p, "stack", string(debug.Stack()))
+			go s.client.Close() // which waits for its caller
+		}
+	}()
+	do()
 }
 
 func (s *rtspSource) newClient() *gortsplib.Client {
@@ -153,18 +175,16 @@ func (s *rtspSource) listen(media []*rtspMedia) {
 	for k, m := range media {
 		s.client.OnPacketRTP(m.media, m.format, func(pkt *rtp.Packet) {
 			now := s.opt.Clock.Now()
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.stats.Packets++
-			s.stats.Bytes += uint64(len(pkt.Payload))
-			s.stats.LastArrival = now
-			s.session.packet(k, pkt, now)
+			s.guard(func() {
+				s.stats.Packets++
+				s.stats.Bytes += uint64(len(pkt.Payload))
+				s.stats.LastArrival = now
+				s.session.packet(k, pkt, now)
+			})
 		})
 		s.client.OnPacketRTCP(m.media, func(pkt rtcp.Packet) {
 			if sr, ok := pkt.(*rtcp.SenderReport); ok {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.session.report(k, sr)
+				s.guard(func() { s.session.report(k, sr) })
 			}
 		})
 	}

@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluenviron/gortsplib/v5"
+	"github.com/bluenviron/gortsplib/v5/pkg/description"
+	"github.com/bluenviron/gortsplib/v5/pkg/format"
 	"github.com/pion/rtp"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -403,5 +406,32 @@ func TestRTSPErrors(t *testing.T) {
 	cancel()
 	if _, err := Open(ctx, cam.url(), Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("an ended context: %v", err)
+	}
+}
+
+// TestRTSPPanic has a packet be one too many for what takes it apart: its
+// session ends with an error, the process does not.
+func TestRTSPPanic(t *testing.T) {
+	cam := newCamera(t, nil)
+	m := &description.Media{Type: description.MediaTypeAudio, Formats: []format.Format{&format.G711{PayloadTyp: 8, SampleRate: 8000, ChannelCount: 1}}}
+	stream := &gortsplib.ServerStream{Server: cam.Server, Desc: &description.Session{Medias: []*description.Media{m}}}
+	if err := stream.Initialize(); err != nil {
+		t.Fatal(err)
+	}
+	cam.mu.Lock()
+	cam.stream = stream
+	cam.mu.Unlock()
+	src := openSource(t, cam.url()+"?transport=tcp").(*rtspSource)
+	src.mu.Lock()
+	src.session.tracks[0].rtspMedia.frames = func(*rtp.Packet) ([]rtpFrame, error) { panic("a riddle") }
+	src.mu.Unlock()
+	for seq := range uint16(2) { // what comes behind it is not looked at
+		pkt := &rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: 8, SequenceNumber: seq, SSRC: 7}, Payload: make([]byte, 160)}
+		if err := stream.WritePacketRTP(m, pkt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := src.Read(t.Context()); err == nil || !strings.Contains(err.Error(), "a riddle") {
+		t.Errorf("Read returns %v", err)
 	}
 }

@@ -167,6 +167,10 @@ func (m *rtspMedia) h265(f *format.H265) {
 
 // aac takes AAC of RFC 3640.
 func (m *rtspMedia) aac(f *format.MPEG4Audio) mpegts.Track {
+	rate := int64(f.Config.SampleRate)
+	if rate <= 0 { // as an explicit one may say
+		return mpegts.Track{}
+	}
 	length, header, t := m.asc(f.Config)
 	if f.Config.ExtensionSampleRate > 0 {
 		// The clock is that of what comes out (RFC 3640 4.1, and its users).
@@ -175,7 +179,7 @@ func (m *rtspMedia) aac(f *format.MPEG4Audio) mpegts.Track {
 	m.renew = func() error {
 		d, err := f.CreateDecoder()
 		if err == nil {
-			m.frames = each(d.Decode, func([]byte) ([]byte, int64) { return header, length * m.rate / int64(f.Config.SampleRate) })
+			m.frames = each(d.Decode, func([]byte) ([]byte, int64) { return header, length * m.rate / rate })
 		}
 		return err
 	}

@@ -447,6 +447,7 @@ func TestRTSPProgram(t *testing.T) {
 		"H.264 and AAC":   {sdpSeed, "256:h264:1b 257:aac:0f"},
 		"H.265":           {strings.Replace(sdpSeed, "H264", "H265", 1), "256:hevc:24 257:aac:0f"},
 		"HE-AAC":          {strings.Replace(sdpSeed, "config=1190", "config=2B118800", 1), "256:h264:1b 257:latm:11"},
+		"AAC of 0 Hz":     {strings.Replace(sdpSeed, "config=1190", "config=2f800000118800", 1), "256:h264:1b not audio (mpeg4-generic/48000/2)"},
 		"G.711":           {add("m=audio 0 RTP/AVP 8\r\nm=audio 0 RTP/AVP 0\r\n"), "256:h264:1b 257:aac:0f 258:alaw:90 259:mulaw:91"},
 		"LATM":            {add("m=audio 0 RTP/AVP 98\r\na=rtpmap:98 MP4A-LATM/48000/2\r\na=fmtp:98 cpresent=0; config=400023203fc0\r\n"), "256:h264:1b 257:aac:0f 258:latm:11"},
 		"Opus and AC-3":   {add("m=audio 0 RTP/AVP 98\r\na=rtpmap:98 opus/48000/2\r\nm=audio 0 RTP/AVP 99\r\na=rtpmap:99 AC3/48000/2\r\n"), "256:h264:1b 257:aac:0f 258:opus:06 259:ac3:81"},
@@ -504,6 +505,7 @@ func FuzzRTSP(f *testing.F) {
 	f.Add(sdpSeed+"m=audio 0 RTP/AVP 98\r\na=rtpmap:98 MP4A-LATM/90000\r\na=fmtp:98 cpresent=1\r\n", []byte{0, 9, 2, 1, 0, 0, 0, 0, 0x20, 0, 0x11})
 	f.Add(sdpSeed+"m=audio 0 RTP/AVP 98\r\na=rtpmap:98 MP4A-LATM/48000/2\r\na=fmtp:98 cpresent=0; config=400023203fc0\r\n", []byte{0, 9, 2, 1, 0, 0, 0, 0, 3, 1, 2})
 	f.Add(sdpSeed+"m=audio 0 RTP/AVP 14\r\nm=audio 0 RTP/AVP 99\r\na=rtpmap:99 AC3/48000/2\r\n", []byte{0, 12, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfd, 0, 9, 3, 1, 0, 0, 0, 0, 0, 1, 0x0b})
+	f.Add(strings.Replace(sdpSeed, "config=1190", "config=2f800000118800", 1), []byte{0, 16, 1, 1, 0, 0, 0, 0, 0, 16, 0, 0x20, 1, 2, 3, 4})
 	f.Fuzz(func(t *testing.T, text string, packets []byte) {
 		desc, err := sessionOf(text)
 		if err != nil {
