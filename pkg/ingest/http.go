@@ -108,7 +108,7 @@ type httpRead struct {
 	err   error
 }
 
-// getHTTP asks for u and returns its body as a source.
+// getHTTP asks for u and returns its body as a source, which is paced.
 func getHTTP(ctx context.Context, u *url.URL, opt Options) (Source, error) {
 	name := Redact(u.String())
 	fail := func(err error) (Source, error) { return nil, fmt.Errorf("source %q: %w", name, err) }
@@ -139,7 +139,7 @@ func getHTTP(ctx context.Context, u *url.URL, opt Options) (Source, error) {
 	s.free <- make([]byte, httpBlock)
 	s.free <- make([]byte, httpBlock)
 	go s.pull(live)
-	return s, nil
+	return paceBody(s, res.ContentLength, opt), nil
 }
 
 // newHTTPClient makes a client for one source: its connection is nobody else's.

@@ -180,7 +180,9 @@ func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
 // An http or https URL names an endless transport stream in the body of the
 // answer. A user and a password in it are for the server that it names alone
 // (Basic or Digest); the query is the server's. Proxies are taken from the
-// environment.
+// environment. A body that comes faster than its program clock references tell
+// (a recording on a web server) is paced by them; one that comes as it is made
+// is not held up.
 //
 // An hls or hlss URL names the playlist of an HTTP live stream, over http or
 // https; so does an http or https URL whose path ends in .m3u8. The option

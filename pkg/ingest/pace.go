@@ -32,10 +32,34 @@ func Pace(src Source, opt Options) Source {
 	return &pacer{Source: src, clock: opt.Clock, log: opt.Log}
 }
 
+const (
+	// bodyBurst is how much media the body of an HTTP answer may be ahead of
+	// its time: servers of live streams begin with what they hold.
+	bodyBurst = 5 * time.Second
+	// bodyHaste is by which part a body may be faster than its clock references
+	// tell: a sender's clock that runs fast must not fill the buffers on the way.
+	bodyHaste = 1000
+	// endless is the shortest length in bytes that stands for "no end".
+	endless = 1 << 40
+)
+
+// paceBody paces the body of an HTTP answer of length bytes (-1: not known).
+// What comes as it is made is never held up; a recording that the server sends
+// as fast as it can comes as from a file.
+func paceBody(src Source, length int64, opt Options) Source {
+	p := &pacer{Source: src, clock: opt.Clock, log: opt.Log, haste: bodyHaste}
+	if length < 0 || length >= endless {
+		p.burst = bodyBurst
+	}
+	return p
+}
+
 type pacer struct {
 	Source
 	clock clock.Clock
 	log   *slog.Logger
+	burst time.Duration // how early the stream may be
+	haste time.Duration // 1 in haste of every step is not waited for; 0: all is
 	scan  pcrScanner
 
 	block   []byte
@@ -119,11 +143,15 @@ func (p *pacer) follow(m pcrMark) bool {
 	step := (m.pcr - p.pcr + pcrWrap) % pcrWrap
 	switch {
 	case p.due.IsZero():
-		p.due = p.clock.Now()
+		p.due = p.clock.Now().Add(-p.burst)
 	case !p.started || m.jump || step > maxPCRStep:
 		// The next timeline follows the last at once.
 	default:
-		p.due = p.due.Add(time.Duration(step * 1000 / 27))
+		d := time.Duration(step * 1000 / 27)
+		if p.haste > 0 {
+			d -= d / p.haste
+		}
+		p.due = p.due.Add(d)
 	}
 	p.started, p.pid, p.pcr = true, m.pid, m.pcr
 	return true
