@@ -3,9 +3,11 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 
 	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/mpegts"
 )
 
 // openUDP opens udp://HOST:PORT[?OPTIONS].
@@ -19,7 +21,7 @@ func openUDP(ctx context.Context, rest string, opt Options) (Source, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return &udpSource{receiver: r, url: "udp:" + rest, clock: opt.Clock, nap: newNapper(buffer), batch: &udpBatch{}}, nil
+	return &udpSource{receiver: r, url: "udp:" + rest, clock: opt.Clock, log: opt.Log, nap: newNapper(buffer), batch: &udpBatch{}}, nil
 }
 
 // udpSource reads a UDP socket.
@@ -27,8 +29,10 @@ type udpSource struct {
 	*receiver
 	url   string
 	clock clock.Clock
+	log   *slog.Logger
 	nap   *napper
 	batch *udpBatch
+	told  bool // that it is RTP
 
 	packets, bytes, drops, long atomic.Uint64
 	last                        atomic.Int64
@@ -70,7 +74,20 @@ func (s *udpSource) Read(ctx context.Context) (*Batch, error) {
 			s.packets.Add(uint64(s.got))
 			s.bytes.Add(uint64(bytes))
 			s.last.Store(now.UnixNano())
+			if d := s.datagram(0); !s.told && len(d) > 0 && d[0] != 0x47 {
+				s.look(d)
+			}
 		}
+	}
+}
+
+// look says of a datagram that is no transport packets what else it is: packets
+// of RTP, whose header would harm every segment.
+func (s *udpSource) look(d []byte) {
+	const header = 12 // RFC 3550 5.1, without sources and extension
+	if len(d) > header && d[0]>>6 == 2 && d[header] == 0x47 && (len(d)-header)%mpegts.PacketSize == 0 {
+		s.told = true
+		s.log.Warn("datagrams are RTP; open the source as rtp://", "source", Redact(s.url))
 	}
 }
 

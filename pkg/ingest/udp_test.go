@@ -373,6 +373,40 @@ func TestUDPURLErrors(t *testing.T) {
 	}
 }
 
+// TestUDPSaysOnceThatItIsRTP sends RTP to a udp source: the datagrams are
+// delivered as they are, and the operator hears what to write instead.
+func TestUDPSaysOnceThatItIsRTP(t *testing.T) {
+	ts := bytes.Repeat(append([]byte{0x47, 0x1f, 0xff, 0x10}, make([]byte, 184)...), 7)
+	rtp := append([]byte{0x80, 33, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1}, ts...)
+	for name, c := range map[string]struct {
+		d    []byte
+		want int
+	}{
+		"RTP":                {rtp, 1},
+		"transport stream":   {ts, 0},
+		"something else":     {append([]byte{0x80, 33}, ts...), 0},
+		"another version":    {append([]byte{0x40}, rtp[1:]...), 0},
+		"RTP of something":   {append(rtp[:12:12], make([]byte, 7*188)...), 0},
+		"RTP without a load": {rtp[:12], 0},
+	} {
+		var log bytes.Buffer
+		p := port()
+		s := open(t, fmt.Sprintf("udp://127.0.0.1:%d", p), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		to := sender(t, "", fmt.Sprintf("127.0.0.1:%d", p))
+		for range 3 {
+			if _, err := to.Write(c.d); err != nil {
+				t.Fatal(err)
+			}
+			if got := collect(t, s, 1); got[0] != string(c.d) {
+				t.Errorf("%s: another datagram", name)
+			}
+		}
+		if got := strings.Count(log.String(), fmt.Sprintf(`msg="datagrams are RTP; open the source as rtp://" source=udp://127.0.0.1:%d`, p)); got != c.want {
+			t.Errorf("%s: said %d times, want %d: %s", name, got, c.want, &log)
+		}
+	}
+}
+
 func TestSmallBufferIsSaidOnce(t *testing.T) {
 	var buf bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&buf, nil))
