@@ -162,7 +162,7 @@ func (c *source) Serve(ctx context.Context) error {
 			pause.reset()
 		}
 		c.lost(err, heard && ran > c.in.MaxRetryTimeout)
-		if !pause.wait(ctx, ran) {
+		if !pause.wait(ctx, ran, err) {
 			return ctx.Err()
 		}
 	}

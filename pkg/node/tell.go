@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"time"
 
@@ -23,9 +24,19 @@ const firstPause = 250 * time.Millisecond
 
 func (b *backoff) reset() { b.next = 0 }
 
-// after is the pause after an attempt that lasted for ran.
-func (b *backoff) after(ran time.Duration) time.Duration {
-	if ran > b.most {
+// shortRun is the shortest run of an input that ended as a recording does
+// after which it is opened again at once: a server that gives the same clip
+// every time must not fill the archive with it.
+const shortRun = time.Minute
+
+// after is the pause after an attempt that lasted for ran and then failed with
+// err.
+func (b *backoff) after(ran time.Duration, err error) time.Duration {
+	steady := b.most
+	if errors.Is(err, errEnded) {
+		steady = max(steady, shortRun)
+	}
+	if ran > steady {
 		b.next = 0
 	}
 	d := min(max(b.next, firstPause), b.most)
@@ -34,7 +45,9 @@ func (b *backoff) after(ran time.Duration) time.Duration {
 }
 
 // wait pauses after an attempt; it returns false when the context has ended.
-func (b *backoff) wait(ctx context.Context, ran time.Duration) bool { return pause(ctx, b.after(ran)) }
+func (b *backoff) wait(ctx context.Context, ran time.Duration, err error) bool {
+	return pause(ctx, b.after(ran, err))
+}
 
 // teller decides what is told of an input that is lost: each reason once until
 // it has delivered for some time, and what goes on happening every few minutes.

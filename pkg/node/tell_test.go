@@ -14,10 +14,11 @@ import (
 // An input that delivers for a second and dies is opened less and less often;
 // one that has run for longer than the longest pause is opened again at once.
 func TestBackoff(t *testing.T) {
+	errGone := errors.New("gone")
 	b := backoff{most: 10 * time.Second}
 	var got []time.Duration
 	for range 8 {
-		got = append(got, b.after(time.Second))
+		got = append(got, b.after(time.Second, errGone))
 	}
 	want := []time.Duration{250, 500, 1000, 2000, 4000, 8000, 10000, 10000}
 	for i := range want {
@@ -25,11 +26,22 @@ func TestBackoff(t *testing.T) {
 			t.Fatalf("%v, want %v ms", got, want)
 		}
 	}
-	if d := b.after(time.Hour); d != firstPause {
+	if d := b.after(time.Hour, errGone); d != firstPause {
 		t.Errorf("after an hour %v", d)
 	}
-	if d := (&backoff{most: 100 * time.Millisecond}).after(0); d != 100*time.Millisecond {
+	if d := (&backoff{most: 100 * time.Millisecond}).after(0, errGone); d != 100*time.Millisecond {
 		t.Errorf("beyond the longest: %v", d)
+	}
+	// A clip of 40 s that a server gives again each time is no steady input.
+	b = backoff{most: 10 * time.Second}
+	for range 8 {
+		b.after(40*time.Second, errEnded)
+	}
+	if d := b.after(40*time.Second, errEnded); d != b.most {
+		t.Errorf("after a short recording %v", d)
+	}
+	if d := b.after(time.Hour, errEnded); d != firstPause {
+		t.Errorf("after a long recording %v", d)
 	}
 }
 
