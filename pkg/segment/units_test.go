@@ -33,6 +33,7 @@ type feeder struct {
 	lastDTS int64
 	pending []mpegts.Loss // whose place among the units is not known yet
 	maps    []int         // where in feed the maps are
+	again   bool          // a loss is to be told again behind the next picture
 	doubted bool          // a map came behind a loss, which units do not know
 	since   int64         // packet that the last one came with
 }
@@ -85,6 +86,9 @@ func (f *feeder) Unit(u *mpegts.Unit) {
 		f.place(u.Track.PID)
 		f.feed = append(f.feed, e)
 	}
+	if f.again && u.Track.Kind == mpegts.Video {
+		f.feed, f.again = append(f.feed, delivery{lost: 1}), false
+	}
 	u.Release()
 }
 
@@ -103,7 +107,9 @@ func (f *feeder) Loss(l mpegts.Loss) {
 		f.pending = append(f.pending, l)
 		return
 	}
+	// A picture that has been received by then is handed out only after it.
 	f.feed = append(f.feed, delivery{lost: max(l.Lost, 1)})
+	f.again = true
 }
 
 func feedOf(ts []byte) *feeder {
