@@ -16,14 +16,15 @@ import (
 
 // What is taken from a server at most.
 const (
-	maxPlaylist   = 8 << 20   // bytes of a playlist
-	maxSegments   = 100_000   // media segments that a playlist lists
-	maxVariants   = 1000      // variants and renditions that one lists
-	maxSegment    = 256 << 20 // bytes of a media segment
-	maxInit       = 8 << 20   // bytes of a media initialization section
-	keySize       = 16        // bytes of an AES-128 key
-	maxTarget     = 3600      // seconds of a target duration
-	maxAttributes = 64        // attributes of a tag
+	maxPlaylist   = 8 << 20  // bytes of a playlist
+	maxSegments   = 100_000  // media segments that a playlist lists
+	maxVariants   = 1000     // variants and renditions that one lists
+	maxSegment    = maxNow   // bytes of a media segment
+	maxAudio      = 32 << 20 // bytes of one of an audio rendition
+	maxInit       = 1 << 20  // bytes of a media initialization section
+	keySize       = 16       // bytes of an AES-128 key
+	maxTarget     = 3600     // seconds of a target duration
+	maxAttributes = 64       // attributes of a tag
 )
 
 // Show returns a URL as a log may show it: without user, password and query,

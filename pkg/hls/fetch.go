@@ -1,7 +1,6 @@
 package hls
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -50,6 +49,7 @@ func (e *StatusError) gone() bool {
 type Client struct {
 	http      *retryablehttp.Client
 	transport *http.Transport
+	budget    *budget
 }
 
 // NewClient returns a Client; Close it after use.
@@ -73,11 +73,18 @@ func NewClient() *Client {
 		return retryablehttp.DefaultBackoff(least, most, n, nil)
 	}
 	c.ErrorHandler = retryablehttp.PassthroughErrorHandler
-	return &Client{http: c, transport: t}
+	return &Client{http: c, transport: t, budget: newBudget()}
 }
 
 // Close ends the connections that are kept.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Held returns the bytes of segments that were held at once at most.
+func (c *Client) Held() int64 {
+	c.budget.mu.Lock()
+	defer c.budget.mu.Unlock()
+	return c.budget.most
+}
 
 // fetched is what a server answered.
 type fetched struct {
@@ -88,10 +95,13 @@ type fetched struct {
 }
 
 // get fetches a resource, or a range of it, whole: a body that ends before its
-// length is an error, and so is one of more than limit bytes.
-func (c *Client) get(ctx context.Context, u *url.URL, r *Range, limit int64, timeout time.Duration) (*fetched, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%s: not whole within %v", Show(u), timeout))
-	defer cancel()
+// length is an error, and so is one of more than limit bytes. What it holds is
+// claimed, unless claim is nil; waiting for that takes nothing of the timeout.
+func (c *Client) get(ctx context.Context, u *url.URL, r *Range, limit int64, timeout time.Duration, claim *claim) (*fetched, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(timeout, func() { cancel(fmt.Errorf("%s: not whole within %v", Show(u), timeout)) })
+	defer late.Stop()
 	req, err := request(ctx, u, r)
 	if err != nil {
 		return nil, err
@@ -106,7 +116,21 @@ func (c *Client) get(ctx context.Context, u *url.URL, r *Range, limit int64, tim
 		io.CopyN(io.Discard, res.Body, 4<<10)
 		return nil, &StatusError{Show(u), res.StatusCode}
 	}
-	body, err := readBody(res, r, limit)
+	take := func(int64) error { return nil }
+	if claim != nil {
+		take = func(n int64) error {
+			if n < 0 {
+				claim.give(-n)
+				return nil
+			}
+			return claim.take(ctx, n, func(begins bool) {
+				if late.Stop(); !begins {
+					late.Reset(timeout)
+				}
+			})
+		}
+	}
+	body, err := readBody(res, r, limit, take)
 	if err != nil {
 		return nil, c.reason(ctx, u, err)
 	}
@@ -155,43 +179,91 @@ func (c *Client) reason(ctx context.Context, u *url.URL, err error) error {
 }
 
 // readBody reads an answer and takes the range out of it where the server gives
-// all.
-func readBody(res *http.Response, r *Range, limit int64) ([]byte, error) {
+// all. take is asked for each part of memory before it is used, and told with a
+// negative number when it no longer is.
+func readBody(res *http.Response, r *Range, limit int64, take func(int64) error) ([]byte, error) {
 	var in io.Reader = res.Body
-	zipped := strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip")
-	if zipped {
+	known := res.ContentLength // how long the body is; below 0: nobody knows
+	if strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
 		z, err := gzip.NewReader(in)
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
-		in = z
+		in, known = z, -1
 	}
 	if r != nil && res.StatusCode == http.StatusOK {
 		if _, err := io.CopyN(io.Discard, in, r.Offset); err != nil {
 			return nil, fmt.Errorf("it ends before byte %d: %w", r.Offset, err)
 		}
-		in, limit = io.LimitReader(in, r.Length), r.Length
+		in, known = io.LimitReader(in, r.Length), r.Length
+		limit = min(limit, r.Length)
 	} else if r != nil {
 		if err := checkRange(res.Header.Get("Content-Range"), r); err != nil {
 			return nil, err
 		}
 	}
-	var b bytes.Buffer
-	if n := res.ContentLength; n > limit && !zipped && (r == nil || res.StatusCode != http.StatusOK) {
-		return nil, fmt.Errorf("%d bytes, at most %d are taken", n, limit)
-	} else if n > 0 {
-		b.Grow(int(min(n, limit, 16<<20)) + bytes.MinRead)
+	if r != nil && r.Length > limit {
+		return nil, fmt.Errorf("a range of %d bytes, at most %d are taken", r.Length, limit)
 	}
-	n, err := b.ReadFrom(io.LimitReader(in, limit+1))
+	if known > limit {
+		return nil, fmt.Errorf("%d bytes, at most %d are taken", known, limit)
+	}
+	b, err := readAll(in, known, limit, take)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("after %d bytes: %w", n, err)
-	case n > limit:
-		return nil, fmt.Errorf("more than %d bytes", limit)
-	case r != nil && n != r.Length:
-		return nil, fmt.Errorf("%d bytes of a range of %d", n, r.Length)
+		return nil, fmt.Errorf("after %d bytes: %w", len(b), err)
+	case r != nil && int64(len(b)) != r.Length:
+		return nil, fmt.Errorf("%d bytes of a range of %d", len(b), r.Length)
 	}
-	return b.Bytes(), nil
+	return b, nil
+}
+
+// readAll reads limit bytes at most into memory of the known length, or into
+// memory that grows where it is below 0.
+func readAll(in io.Reader, known, limit int64, take func(int64) error) ([]byte, error) {
+	const first, slowly = 64 << 10, 16 << 20
+	size := known
+	if known < 0 {
+		size = min(first, limit)
+	}
+	if err := take(size); err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, size)
+	for {
+		if len(b) == cap(b) {
+			// Is that all?
+			var more [1]byte
+			n, err := io.ReadFull(in, more[:])
+			switch {
+			case err == io.EOF:
+				return b, nil
+			case err != nil:
+				return b, err
+			case int64(len(b)+n) > limit:
+				return b, fmt.Errorf("more than %d bytes", limit)
+			}
+			grown := min(2*size, limit)
+			if size > slowly {
+				grown = min(size+size/4, limit)
+			}
+			grown = max(grown, int64(len(b)+n))
+			if err := take(grown); err != nil {
+				return b, err
+			}
+			b = append(append(make([]byte, 0, grown), b...), more[:n]...)
+			take(-size)
+			size = grown
+		}
+		n, err := in.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case err == io.EOF:
+			return b, nil
+		case err != nil:
+			return b, err
+		}
+	}
 }
 
 // checkRange wants a Content-Range (RFC 9110 14.4) to begin where it was asked

@@ -45,6 +45,19 @@ type Delivery struct {
 	// Published is when the segment became available: not before the first,
 	// not after the second. Both are zero where nothing tells.
 	Published [2]time.Time
+
+	claim *claim
+}
+
+// Release says that Data is not needed any more. All segments of a stream that
+// have not been released have bounded memory between them: when it is used up,
+// segments that are fetched ahead wait, and those of which more would be held
+// are lost.
+func (d *Delivery) Release() {
+	if d != nil && d.claim != nil {
+		d.Data = nil
+		d.claim.release()
+	}
 }
 
 // Follower follows one media playlist. It is used by one goroutine, except for
@@ -56,6 +69,7 @@ type Follower struct {
 	resolve   func(context.Context) (*url.URL, error) // the URL anew; nil: it cannot be had
 	rendition *Rendition
 	keys      keys
+	lane      lane
 	initOf    string
 	init      []byte
 
@@ -85,7 +99,7 @@ func (f *Follower) Target() time.Duration { return f.list.Target }
 // fetch loads the playlist.
 func (f *Follower) fetch(ctx context.Context) (*Playlist, error) {
 	f.loaded = f.opt.Clock.Now()
-	got, err := f.client.get(ctx, f.url, nil, maxPlaylist, playlistTimeout)
+	got, err := f.client.get(ctx, f.url, nil, maxPlaylist, playlistTimeout, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -347,18 +361,26 @@ func (f *Follower) get(ctx context.Context, s *Segment) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := f.client.get(ctx, s.URL, s.Range, maxSegment, max(segmentTimeout, 5*f.list.Target))
+	limit := int64(maxSegment)
+	if f.rendition != nil {
+		limit = maxAudio
+	}
+	c := f.client.budget.claim(&f.lane)
+	got, err := f.client.get(ctx, s.URL, s.Range, limit, max(segmentTimeout, 5*f.list.Target), c)
 	if err != nil {
+		c.release()
 		return nil, err
 	}
 	n := len(got.body)
 	data, err := f.keys.decrypt(ctx, s.Key, s.Number, got.body)
 	if err != nil {
+		c.release()
 		return nil, err
 	}
+	c.whole()
 	f.opt.Stats.Segments.Add(1)
 	f.opt.Stats.Bytes.Add(uint64(n))
-	d := &Delivery{Segment: *s, Data: data, Init: init, Live: !f.list.Ended}
+	d := &Delivery{Segment: *s, Data: data, Init: init, Live: !f.list.Ended, claim: c}
 	d.Later = int(f.list.Sequence + uint64(len(f.list.Segments)) - s.Number - 1)
 	if d.Live {
 		now := f.opt.Clock.Now()
@@ -396,7 +418,7 @@ func (f *Follower) initFor(ctx context.Context, s *Segment) ([]byte, error) {
 	if name == f.initOf {
 		return f.init, nil
 	}
-	got, err := f.client.get(ctx, s.Init.URL, s.Init.Range, maxInit, playlistTimeout)
+	got, err := f.client.get(ctx, s.Init.URL, s.Init.Range, maxInit, playlistTimeout, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (k *keys) fetch(ctx context.Context, key *Key) ([]byte, error) {
 	if b, ok := k.known[name]; ok {
 		return b, nil
 	}
-	f, err := k.client.get(ctx, key.URL, nil, 4<<10, playlistTimeout)
+	f, err := k.client.get(ctx, key.URL, nil, 4<<10, playlistTimeout, nil)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}

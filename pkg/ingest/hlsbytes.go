@@ -1,9 +1,9 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/hls"
@@ -31,10 +31,6 @@ func (r *hlsBytes) next(ctx context.Context) ([]hlsPiece, error) {
 	if hls.IsMP4(d.Data) {
 		return nil, fmt.Errorf("segment %s is fragmented MP4, and those before were a transport stream", hls.Show(d.URL))
 	}
-	if len(d.Init) > 0 && d.Init[0] == 0x47 {
-		// Tables that every segment is to be read with (RFC 8216 3.2).
-		d.Data = bytes.Join([][]byte{d.Init, d.Data}, nil)
-	}
 	span := d.Duration
 	if span == 0 {
 		span = r.s.dates.target
@@ -46,6 +42,10 @@ func (r *hlsBytes) next(ctx context.Context) ([]hlsPiece, error) {
 	}
 	start := r.s.dates.segment(d, media, r.s.opt.Clock.Now())
 	pieces := cutBytes(d.Data, span, marks)
+	if len(d.Init) > 0 && d.Init[0] == 0x47 {
+		// Tables that every segment is to be read with (RFC 8216 3.2).
+		pieces = slices.Insert(pieces, 0, cutBytes(d.Init, 0, nil)...)
+	}
 	for k := range pieces {
 		pieces[k].date = start.Add(pieces[k].at)
 	}

@@ -61,8 +61,10 @@ type hlsLane struct {
 	f       *hls.Follower // the goroutine's, but for Rendition
 	target  time.Duration // as it was when the playlist was opened
 	arrived chan *hls.Delivery
-	err     error // after arrived was closed
-	ended   bool  // it was
+	err     error         // after arrived was closed
+	ended   bool          // it was
+	held    *hls.Delivery // the last, until the next is waited for
+	cancel  context.CancelFunc
 }
 
 // start begins to follow the playlists.
@@ -76,6 +78,8 @@ func (s *hlsSource) start() {
 	s.pace = hlsPace{clock: s.opt.Clock, realtime: s.opt.Realtime}
 	for k, f := range append([]*hls.Follower{s.stream.Main}, s.stream.Audio...) {
 		l := &hlsLane{f: f, target: f.Target(), arrived: make(chan *hls.Delivery, 1)}
+		ctx, cancel := context.WithCancel(ctx)
+		l.cancel = cancel
 		s.lanes = append(s.lanes, l)
 		s.wg.Go(func() { l.run(ctx, k == 0) })
 	}
@@ -97,15 +101,29 @@ func (l *hlsLane) run(ctx context.Context, main bool) {
 		select {
 		case l.arrived <- d:
 		case <-ctx.Done():
+			d.Release()
 			l.err = ctx.Err()
 			return
 		}
 	}
 }
 
+// stop ends the following, and releases what has been fetched.
+func (l *hlsLane) stop() {
+	l.cancel()
+	for d := range l.arrived {
+		d.Release()
+	}
+	l.ended = true
+	l.held.Release()
+}
+
 // wait returns the next segment of a lane, or nil once limit has passed.
-// Below 0 there is no limit.
+// Below 0 there is no limit. The segment before it is released: by then all of
+// it has been delivered.
 func (l *hlsLane) wait(ctx context.Context, s *hlsSource, limit time.Duration) (*hls.Delivery, error) {
+	l.held.Release()
+	l.held = nil
 	if l.ended {
 		return nil, l.err
 	}
@@ -136,6 +154,7 @@ func (l *hlsLane) take(d *hls.Delivery, ok bool) (*hls.Delivery, error) {
 		l.ended = true
 		return nil, l.err
 	}
+	l.held = d
 	return d, nil
 }
 
@@ -208,6 +227,9 @@ func (s *hlsSource) deliver(p *hlsPiece) *Batch {
 // Close implements Source.
 func (s *hlsSource) Close() error {
 	s.cancel()
+	for _, l := range s.lanes {
+		l.stop()
+	}
 	s.wg.Wait()
 	s.client.Close()
 	s.queue, s.err = nil, io.ErrClosedPipe

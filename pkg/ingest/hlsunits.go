@@ -103,6 +103,7 @@ func (r *hlsUnits) fill(ctx context.Context) error {
 			case err != nil && k > 0 && ctx.Err() == nil:
 				r.s.opt.Log.Error("an audio rendition is given up", "rendition", renditionName(l.f), "err", err)
 				l.gone, r.tell = true, true
+				l.stop()
 				continue
 			case err != nil:
 				return err
@@ -115,6 +116,7 @@ func (r *hlsUnits) fill(ctx context.Context) error {
 			} else if err != nil {
 				r.s.opt.Log.Error("an audio rendition is given up", "rendition", renditionName(l.f), "err", err)
 				l.gone, r.tell = true, true
+				l.stop()
 			}
 			waiting = true // it may hold nothing
 		}
