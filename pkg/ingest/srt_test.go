@@ -348,7 +348,7 @@ func TestSRTListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), fmt.Sprintf("srt://0.0.0.0:%d", p), Options{}); err == nil || !strings.Contains(err.Error(), "is taken by another program") {
+	if _, err := Open(t.Context(), fmt.Sprintf("srt://0.0.0.0:%d", p), Options{}); err == nil || !strings.Contains(err.Error(), "is taken by another program, or by another stream of this node") {
 		t.Errorf("a second listener: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -398,14 +398,16 @@ func TestSRTURL(t *testing.T) {
 		}
 	}
 	for url, want := range map[string]string{
-		"srt://h":                    "no port",
-		"srt://h:0":                  "port",
-		"srt://h:99999":              "port",
-		"srt://h:1?latency=120000":   "write the unit",
-		"srt://h:1?latency=soon":     "is no time",
-		"srt://h:1?latency=70s":      "is not between",
-		"srt://h:1?latency=-1":       "latency=-1",
-		"srt://h:1?passphrase=short": "passphrase= has 5 bytes",
+		"srt://h":                                         "no port",
+		"srt://h:0":                                       "port",
+		"srt://h:99999":                                   "port",
+		"srt://h:1?latency=120000":                        "write the unit, as in latency=120ms",
+		"srt://h:1?latency=20000":                         "write the unit, as in latency=20ms or latency=20s",
+		"srt://h:1?latency=70000000":                      "is not between 0 and 1m5.535s",
+		"srt://h:1?latency=soon":                          "is no time",
+		"srt://h:1?latency=70s":                           "is not between",
+		"srt://h:1?latency=-1":                            "latency=-1",
+		"srt://h:1?passphrase=short":                      "passphrase= has 5 bytes",
 		"srt://h:1?passphrase=" + strings.Repeat("x", 80): "passphrase= has 80 bytes",
 		"srt://h:1?pbkeylen=17":                           "pbkeylen=17",
 		"srt://h:1?mode=rendezvous":                       "mode=rendezvous",

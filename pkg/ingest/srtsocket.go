@@ -126,7 +126,7 @@ func (s *srtSocket) place(u *srtURL, addr netip.AddrPort, ifi *net.Interface) er
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("udp port %d is taken by another program: find it with `ss -ulpn sport = :%d` and stop it, or listen on another port (%w)", addr.Port(), addr.Port(), err)
+		return fmt.Errorf("udp port %d is taken by another program, or by another stream of this node: find it with `ss -ulpn sport = :%d` and stop it, or listen on another port (%w)", addr.Port(), addr.Port(), err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Errorf("%s is no address of this machine; srt://:%d listens on all of them, and without mode=listener %s is called (%w)", addr.Addr(), addr.Port(), addr.Addr(), err)
 	case errors.Is(err, unix.EACCES):

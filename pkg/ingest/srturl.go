@@ -177,8 +177,7 @@ func srtMillis(name, v string, bare, most time.Duration) (time.Duration, error) 
 	n, err := strconv.ParseUint(v, 10, 32)
 	switch {
 	case err == nil && time.Duration(n)*time.Millisecond > bare:
-		return 0, fmt.Errorf("%s=%s would be %v: a number is milliseconds here, and ffmpeg's is microseconds; write the unit, as in %s=%dms or %s=%dus",
-			name, v, time.Duration(n)*time.Millisecond, name, n, name, n)
+		return 0, srtUnit(name, n, most)
 	case err == nil:
 		d = time.Duration(n) * time.Millisecond
 	default:
@@ -190,4 +189,17 @@ func srtMillis(name, v string, bare, most time.Duration) (time.Duration, error) 
 		return 0, fmt.Errorf("%s=%s is not between 0 and %v", name, v, most)
 	}
 	return d, nil
+}
+
+// srtUnit says how to write a number that is a mistake of unit, or might be.
+func srtUnit(name string, n uint64, most time.Duration) error {
+	millis, micros := time.Duration(n)*time.Millisecond, time.Duration(n)*time.Microsecond
+	advice := fmt.Sprintf("%s=%v", name, micros)
+	switch {
+	case micros > most:
+		return fmt.Errorf("%s=%d is not between 0 and %v; a number is milliseconds here", name, n, most)
+	case millis <= most:
+		advice += fmt.Sprintf(" or %s=%v", name, millis)
+	}
+	return fmt.Errorf("%s=%d would be %v: a number is milliseconds here, and ffmpeg's is microseconds; write the unit, as in %s", name, n, millis, advice)
 }

@@ -342,7 +342,7 @@ func TestUDPURLErrors(t *testing.T) {
 	taken := port()
 	open(t, fmt.Sprintf("udp://127.0.0.1:%d", taken), Options{})
 	for _, c := range []struct{ url, want string }{
-		{fmt.Sprintf("udp://127.0.0.1:%d", taken), "taken by another program"},
+		{fmt.Sprintf("udp://127.0.0.1:%d", taken), "taken by another program, or by another stream of this node"},
 		{"udp://239.1.2.3", "no port"},
 		{"udp://[ff02::1]", "no port"},
 		{"udp://239.1.2.3:", "not a number from 1 to 65535"},

@@ -183,7 +183,7 @@ func bindError(err error, u *udpAddr) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("udp port %d of %s is taken by another program: find it with `ss -ulpn sport = :%d` and stop it, or send to a multicast group, which several programs can hear (%w)",
+		return fmt.Errorf("udp port %d of %s is taken by another program, or by another stream of this node: find it with `ss -ulpn sport = :%d` and stop it, or send to a multicast group, which several programs can hear (%w)",
 			u.addr.Port(), u.addr.Addr(), u.addr.Port(), err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Errorf("%s is no address of this machine; %s://:%d hears on all of them (%w)", u.addr.Addr(), u.scheme, u.addr.Port(), err)
