@@ -95,6 +95,9 @@ func openFile(path string, opt Options) (Source, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
+			if err := misspelt(path); err != nil {
+				return nil, err
+			}
 			return nil, noFileError(path)
 		}
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}

@@ -1,26 +1,50 @@
 package ingest
 
 import (
+	"errors"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
 // hidden stands where a secret stood.
 const hidden = "***"
 
-// secretOptions are query options whose value lets somebody in: SRT's
-// passphrase, and what servers of HTTP and HLS call their tokens.
-var secretOptions = map[string]bool{
-	"passphrase": true, "password": true, "passwd": true, "pass": true, "pwd": true, "secret": true,
-	"token": true, "access_token": true, "auth": true, "auth_key": true, "authkey": true, "key": true,
-	"apikey": true, "api_key": true, "sig": true, "signature": true, "hdnts": true, "hdnea": true,
-	"wmsauthsign": true, "x-amz-signature": true, "x-amz-security-token": true,
+// secretOptions are query options whose value lets somebody in: what servers
+// of HTTP, HLS and RTSP, and the networks that deliver for them, call their
+// keys, tokens and signatures.
+var secretOptions = setOf(`
+	passphrase password passwd pass passwort passcode pwd pw psk secret client_secret
+	token access_token accesstoken auth_token authtoken id_token refresh_token sessiontoken session_token session
+	sessionid session_id sid auth auth_key authkey authorization authsig key keyid apikey api_key api-key x-api-key
+	access_key accesskey accesskeyid access_key_id awsaccesskeyid googleaccessid key-pair-id jwt bearer cred
+	credential credentials sig signature sign policy hash hmac md5 digest st se sk ticket nonce
+	hdnts hdnea hdntl hdnt wmsauthsign wowzatokenhash wowzatokenendtime nva nvb nimblesessionid
+	x-amz-signature x-amz-security-token x-amz-credential x-goog-signature x-goog-credential pin user usr
+	username login account otp code cookie`)
+
+// plainOptions are the options of schemes that take no others. The value of any
+// other name is hidden: it may be a secret with a misspelt name.
+var plainOptions = map[string]map[string]bool{
+	"udp": setOf("interface source buffer_size program"),
+	"rtp": setOf("interface source buffer_size program reorder fec skew"),
+	"srt": setOf("interface program mode latency rcvlatency pbkeylen connect_timeout conntimeo transtype pkt_size payload_size"),
+}
+
+func setOf(words string) map[string]bool {
+	set := make(map[string]bool)
+	for w := range strings.FieldsSeq(words) {
+		set[w] = true
+	}
+	return set
 }
 
 // Redact returns the URL of a source as logs, events and pages may show it:
 // without user name and password, and with *** for the values of passphrase=,
-// token= and their like and for what a streamid= holds beyond the name of its
-// resource. What is no URL comes back as it is. It is idempotent.
+// token= and their like, for those of options that udp, rtp and srt do not have,
+// and for what a streamid= holds beyond the name of its resource. What is no URL
+// comes back as it is, but for what looks like one that is misspelt. It is
+// idempotent.
 func Redact(source string) string {
 	// What a step uncovers may look like a user name again.
 	for {
@@ -35,7 +59,7 @@ func Redact(source string) string {
 func redactOnce(source string) string {
 	scheme, rest, ok := strings.Cut(source, "://")
 	if !ok || strings.ContainsAny(scheme, "/?") {
-		return source
+		return redactMisspelt(source)
 	}
 	place, query, found := strings.Cut(rest, "?")
 	if i := strings.LastIndexByte(query, '@'); i >= 0 && !strings.Contains(place, "/") && openUser(place) {
@@ -46,7 +70,37 @@ func redactOnce(source string) string {
 	if !found {
 		return scheme + "://" + place
 	}
-	return scheme + "://" + place + "?" + redactQuery(query)
+	return scheme + "://" + place + "?" + redactQuery(strings.ToLower(scheme), query)
+}
+
+var (
+	// slashless is a URL of the network that lacks a slash or two.
+	slashless = regexp.MustCompile(`^(?i:https?|hlss?|rtsps?|srt|udp|rtp):/?`)
+	// userinfo is what looks like a user and a password where a URL's scheme
+	// is missing or misspelt.
+	userinfo = regexp.MustCompile(`^((?:[A-Za-z][A-Za-z0-9+.-]*:/)?)[^/:@?]+:[^/@].*@`)
+)
+
+// redactMisspelt hides the secrets of a URL that is taken for a path.
+func redactMisspelt(path string) string {
+	path = userinfo.ReplaceAllString(path, "${1}"+hidden+"@")
+	if place, query, ok := strings.Cut(path, "?"); ok && slashless.MatchString(place) {
+		scheme, _, _ := strings.Cut(place, ":")
+		return place + "?" + redactQuery(strings.ToLower(scheme), query)
+	}
+	return path
+}
+
+// misspelt says that a path which does not exist looks like a URL; else nil.
+func misspelt(path string) error {
+	if scheme := slashless.FindString(path); scheme != "" {
+		scheme = strings.ToLower(strings.TrimRight(scheme, ":/"))
+		return &URLError{path, errors.New("no such file; a URL begins with " + scheme + "://")}
+	}
+	if userinfo.MatchString(path) {
+		return &URLError{path, errors.New("no such file; a URL begins with its scheme, as http:// or rtsp://")}
+	}
+	return nil
 }
 
 // withoutUser takes the user information off what stands before the query. A
@@ -72,7 +126,7 @@ func openUser(authority string) bool {
 }
 
 // redactQuery hides the secrets among the options of a query.
-func redactQuery(query string) string {
+func redactQuery(scheme, query string) string {
 	var b strings.Builder
 	for query != "" {
 		opt, sep := query, ""
@@ -80,13 +134,13 @@ func redactQuery(query string) string {
 			opt, sep = query[:i], query[i:i+1]
 		}
 		query = query[len(opt)+len(sep):]
-		b.WriteString(redactOption(opt))
+		b.WriteString(redactOption(scheme, opt))
 		b.WriteString(sep)
 	}
 	return b.String()
 }
 
-func redactOption(opt string) string {
+func redactOption(scheme, opt string) string {
 	name, value, ok := strings.Cut(opt, "=")
 	if !ok || value == "" {
 		return opt
@@ -100,6 +154,9 @@ func redactOption(opt string) string {
 		return name + "=" + hidden
 	case plain == "streamid" || plain == "srt_streamid":
 		return name + "=" + redactStreamID(value)
+	}
+	if known := plainOptions[scheme]; known != nil && !known[plain] {
+		return name + "=" + hidden
 	}
 	return opt
 }

@@ -23,10 +23,19 @@ func TestRedact(t *testing.T) {
 		{"rtsp://joe:se/cret@cam/h264", "rtsp://cam/h264"},
 		{"rtsp://joe:se?cret@cam/h264", "rtsp://cam/h264"},
 		{"rtsp://joe:se?cret@cam/h264?x=1", "rtsp://cam/h264?x=1"},
-		{"https://h:8443/a@b/c.ts?token=abc&user=joe", "https://h:8443/a@b/c.ts?token=***&user=joe"},
+		{"https://h:8443/a@b/c.ts?token=abc&name=joe", "https://h:8443/a@b/c.ts?token=***&name=joe"},
 		{"http://[::1]:80/a@b?q=joe@example.com", "http://[::1]:80/a@b?q=joe@example.com"},
 		{"http://h/x?mail=joe@example.com", "http://h/x?mail=joe@example.com"},
 		{"rtp://239.1.1.1:5000,239.1.1.2:5000", "rtp://239.1.1.1:5000,239.1.1.2:5000"},
+		{"srt://h:1?pasphrase=0123456789&latency=1", "srt://h:1?pasphrase=***&latency=1"},
+		{"udp://h:1?tokn=abc&interface=lo", "udp://h:1?tokn=***&interface=lo"},
+		{"http://h/x?hdntl=a&Policy=b&Key-Pair-Id=c&md5=d&st=e&x=f", "http://h/x?hdntl=***&Policy=***&Key-Pair-Id=***&md5=***&st=***&x=f"},
+		{"http:/joe:Sss@h/x.ts", "http:/***@h/x.ts"},
+		{"http:joe:Sss@h/x.ts", "***@h/x.ts"},
+		{"http:/h/x.ts?token=abc", "http:/h/x.ts?token=***"},
+		{"joe:S/s@x@h/x.ts", "***@h/x.ts"},
+		{"joe.x:Sss@h/x.ts", "***@h/x.ts"},
+		{"12:30@home.ts", "***@home.ts"}, {"rec/12:30@home.ts", "rec/12:30@home.ts"},
 		{"-", "-"}, {"", ""}, {"/a/b:c?passphrase=x", "/a/b:c?passphrase=x"}, {"file:/a@b", "file:/a@b"},
 	} {
 		if got := Redact(c.in); got != c.want {
@@ -49,9 +58,24 @@ func TestURLErrorHidesSecrets(t *testing.T) {
 	}
 }
 
+// TestMisspeltURL takes URLs without their slashes for what they are.
+func TestMisspeltURL(t *testing.T) {
+	for url, want := range map[string]string{
+		"http:/joe:Sss@h/x.ts":    "http://",
+		"SRT:h:1?passphrase=Sss":  "srt://",
+		"joe:Sss@h/x.ts":          "http:// or rtsp://",
+		"http:/h/x.ts?token=Sss1": "http://",
+	} {
+		_, err := Open(t.Context(), url, Options{})
+		if err == nil || !strings.Contains(err.Error(), "no such file") || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "Sss") {
+			t.Errorf("Open(%q): %v, want %q and no secret", url, err, want)
+		}
+	}
+}
+
 func FuzzRedact(f *testing.F) {
 	for _, s := range []string{"srt://h:9000?passphrase=SECRET&x=1", "rtsp://u:SECRET@h/p", "http://u:p?SECRET@h/?token=SECRET",
-		"srt://:1?streamid=#!::s=SECRET", "a://b?streamid=%zz", "://?=&;=", "rtsp://u:a/SECRET@h"} {
+		"srt://:1?streamid=#!::s=SECRET", "a://b?streamid=%zz", "://?=&;=", "rtsp://u:a/SECRET@h", "http:/u:SECRET@h/x?token=SECRET", "u:SECRET@h@x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
