@@ -26,17 +26,43 @@ const (
 type StatusError struct {
 	URL    string // as Show gives it
 	Status int
+	// Known says that the server was offered user and password, or would have
+	// been, had it asked in a way that is supported; Kinds are the ways it
+	// asked in.
+	Known bool
+	Kinds string
 }
 
 func (e *StatusError) Error() string {
-	text := fmt.Sprintf("%s: %d %s", e.URL, e.Status, http.StatusText(e.Status))
-	switch e.Status {
-	case http.StatusUnauthorized:
-		text += "; write user and password into the URL, before an @"
-	case http.StatusForbidden:
-		text += "; the server does not let this machine have it, or the URL's token is too old"
+	text := strings.TrimSpace(fmt.Sprintf("%s: the server answers %d %s", e.URL, e.Status, http.StatusText(e.Status)))
+	if advice := e.advice(); advice != "" {
+		text += ": " + advice
 	}
 	return text
+}
+
+// advice says what is to be done.
+func (e *StatusError) advice() string {
+	kinds := strings.ToLower(e.Kinds)
+	switch e.Status {
+	case http.StatusUnauthorized:
+		switch {
+		case !e.Known:
+			return "it wants a user and a password: write them into the URL, hls://USER:PASSWORD@HOST/PATH"
+		case kinds != "" && !strings.Contains(kinds, "basic") && !strings.Contains(kinds, "digest"):
+			return fmt.Sprintf("it wants authentication of the kind %.40q, and Basic and Digest are supported", e.Kinds)
+		}
+		return "the user or the password in the URL is wrong"
+	case http.StatusForbidden:
+		return "it does not let this machine or this user have it, or the URL's token is too old"
+	case http.StatusNotFound, http.StatusGone:
+		return "it has no such file; look at the path, and whether the sender is on"
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return "it is overloaded, or the stream has too many viewers"
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return "it does not reach the sender behind it"
+	}
+	return ""
 }
 
 // gone says whether asking for the same again is hardly of use.
@@ -50,22 +76,31 @@ type Client struct {
 	http      *retryablehttp.Client
 	transport *http.Transport
 	budget    *budget
+	opt       ClientOptions
+}
+
+// ClientOptions say how a Client talks to servers. All may be left out.
+type ClientOptions struct {
+	// Auth wraps the transport by what answers servers that want a user and a
+	// password: it decides which.
+	Auth func(*http.Transport) http.RoundTripper
+	// Explain puts into words what to do about an error of a connection.
+	Explain func(error) error
 }
 
 // NewClient returns a Client; Close it after use.
-func NewClient() *Client {
+func NewClient(opt ClientOptions) *Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.ResponseHeaderTimeout = segmentTimeout
 	t.MaxResponseHeaderBytes = 64 << 10
 	t.DisableCompression = true // it is asked for where it is of use
 	jar, _ := cookiejar.New(nil)
 	c := retryablehttp.NewClient()
-	c.HTTPClient = &http.Client{Transport: t, Jar: jar, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
-		if len(via) >= maxRedirects {
-			return fmt.Errorf("more than %d redirects", maxRedirects)
-		}
-		return nil
-	}}
+	var through http.RoundTripper = t
+	if opt.Auth != nil {
+		through = opt.Auth(t)
+	}
+	c.HTTPClient = &http.Client{Transport: through, Jar: jar, CheckRedirect: redirect}
 	c.Logger = nil
 	c.RetryMax = 1 // beyond that a playlist tells whether it is of use
 	c.RetryWaitMin, c.RetryWaitMax = 100*time.Millisecond, time.Second
@@ -73,7 +108,22 @@ func NewClient() *Client {
 		return retryablehttp.DefaultBackoff(least, most, n, nil)
 	}
 	c.ErrorHandler = retryablehttp.PassthroughErrorHandler
-	return &Client{http: c, transport: t, budget: newBudget()}
+	return &Client{http: c, transport: t, budget: newBudget(), opt: opt}
+}
+
+// redirect follows a redirect. The next server is not told where it came from,
+// as the query may hold a token, and another than the first gets no password.
+func redirect(req *http.Request, via []*http.Request) error {
+	req.Header.Del("Referer")
+	first := via[0].URL
+	if req.URL.Scheme != first.Scheme || req.URL.Host != first.Host {
+		// net/http goes by the name of the host alone.
+		req.Header.Del("Authorization")
+	}
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("more than %d redirects", maxRedirects)
+	}
+	return nil
 }
 
 // Close ends the connections that are kept.
@@ -114,7 +164,7 @@ func (c *Client) get(ctx context.Context, u *url.URL, r *Range, limit int64, tim
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent {
 		// A short answer is read, so that its connection can be used again.
 		io.CopyN(io.Discard, res.Body, 4<<10)
-		return nil, &StatusError{Show(u), res.StatusCode}
+		return nil, &StatusError{Show(u), res.StatusCode, c.opt.Auth != nil || u.User != nil, res.Header.Get("WWW-Authenticate")}
 	}
 	take := func(int64) error { return nil }
 	if claim != nil {
@@ -153,7 +203,7 @@ func request(ctx context.Context, u *url.URL, r *Range) (*retryablehttp.Request,
 	}
 	req.Header.Set("User-Agent", "twindvr")
 	if u.User != nil {
-		// As a header, and not in the URL, it survives redirects on one host.
+		// As a header, and not in the URL, it survives redirects on one server.
 		password, _ := u.User.Password()
 		req.SetBasicAuth(u.User.Username(), password)
 	}
@@ -174,6 +224,9 @@ func (c *Client) reason(ctx context.Context, u *url.URL, err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {
 		err = ue.Err
+	}
+	if c.opt.Explain != nil {
+		err = c.opt.Explain(err)
 	}
 	return fmt.Errorf("%s: %w", Show(u), err)
 }

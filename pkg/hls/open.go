@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
 	"sync/atomic"
 
 	"github.com/twindvr/twindvr/pkg/clock"
@@ -32,7 +33,8 @@ type Stream struct {
 	// Main follows the variant, or the only media playlist.
 	Main *Follower
 	// Audio follow the renditions of the variant's audio group that have
-	// playlists of their own, in the order of the multivariant playlist.
+	// playlists of their own, in the order of the multivariant playlist, less
+	// those whose playlists could not be had.
 	Audio []*Follower
 	// Others are the types of renditions that nothing follows.
 	Others []string
@@ -85,8 +87,12 @@ func Open(ctx context.Context, c *Client, u *url.URL, opt Options) (*Stream, err
 			}
 			return v.Audio[k].URL, nil
 		})
-		if err != nil {
+		if err != nil && ctx.Err() != nil {
 			return nil, err
+		} else if err != nil {
+			opt.Log.Warn("an audio rendition cannot be had and is not recorded", "rendition", strings.TrimSpace(r.Name+" "+r.Language), "err", err)
+			opt.Stats.Errors.Add(1)
+			continue
 		}
 		a.rendition = &r
 		s.Audio = append(s.Audio, a)

@@ -97,7 +97,7 @@ func pull(t *testing.T, o *origin, path string, opt Options) (*puller, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := NewClient()
+	c := NewClient(ClientOptions{})
 	t.Cleanup(c.Close)
 	opt.Stats, opt.Log = &p.stats, slog.New(slog.NewTextHandler(&p.log, nil))
 	if opt.Clock == nil {

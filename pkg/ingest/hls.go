@@ -93,12 +93,24 @@ func openHLSURL(ctx context.Context, raw string, opt Options) (Source, error) {
 		return nil, err
 	}
 	opt = opt.withDefaults()
-	s := &hlsSource{opt: opt, client: hls.NewClient()}
+	s := &hlsSource{opt: opt, client: newHLSClient(u)}
+	u.User = nil // the client's
 	s.stream, err = hls.Open(ctx, s.client, u, hls.Options{Choice: choice, Clock: opt.Clock, Log: opt.Log, Stats: &s.stats})
 	if err != nil {
 		s.client.Close()
-		return nil, fmt.Errorf("source %s: %w", hls.Show(u), err)
+		return nil, nameHLS(hls.Show(u), err)
 	}
 	s.start()
 	return s, nil
+}
+
+// nameHLS adds which source it is to an error that does not tell.
+func nameHLS(name string, err error) error {
+	switch text := err.Error(); {
+	case strings.HasPrefix(text, name+": "):
+		return fmt.Errorf("source %w", err)
+	case strings.Contains(text, name):
+		return err
+	}
+	return fmt.Errorf("source %s: %w", name, err)
 }
