@@ -22,7 +22,8 @@ func (t *MovieTrack) esds(c box) error {
 	switch d.ObjectType {
 	case 0x40, 0x66, 0x67, 0x68:
 		if d.DecSpecificInfo == nil || len(d.DecSpecificInfo.DecConfig) < 2 {
-			return errors.New("no AudioSpecificConfig")
+			t.bare = true // as ffmpeg writes where it copies AAC out of a transport stream
+			return nil
 		}
 		t.aac(d.DecSpecificInfo.DecConfig)
 	case 0x6b:

@@ -18,6 +18,9 @@ type Movie struct {
 	Tracks []MovieTrack // those that can be recorded, in the file's order
 	// Skipped names the sample entries of the others.
 	Skipped []string
+	// Bare counts tracks of AAC without an AudioSpecificConfig, which nobody
+	// can decode.
+	Bare int
 }
 
 // MovieTrack is one track.
@@ -36,6 +39,7 @@ type MovieTrack struct {
 	sets       [][]byte // parameter sets
 	// header says how audio frames are coded, where it is the same for all.
 	header []byte
+	bare   bool // AAC, and nothing says how it is coded
 }
 
 // IsMP4 says whether the bytes of a segment look like boxes.
@@ -101,7 +105,7 @@ func ParseMovie(b []byte) (*Movie, error) {
 
 // addTrack reads a track and keeps it if it can be recorded.
 func (m *Movie) addTrack(b []byte, movieScale uint32) error {
-	if len(m.Tracks)+len(m.Skipped) == maxTracks {
+	if len(m.Tracks)+len(m.Skipped)+m.Bare == maxTracks {
 		return fmt.Errorf("more than %d tracks", maxTracks)
 	}
 	t := MovieTrack{}
@@ -138,6 +142,9 @@ func (m *Movie) addTrack(b []byte, movieScale uint32) error {
 	switch {
 	case entry == "":
 		return errors.New("a track without a sample description")
+	case t.bare:
+		m.Bare++
+		return nil
 	case t.Codec == 0:
 		m.Skipped = append(m.Skipped, entry)
 		return nil

@@ -73,6 +73,11 @@ func TestMovies(t *testing.T) {
 			}
 		})
 	}
+	// What ffmpeg writes that copies AAC out of a transport stream without
+	// aac_adtstoasc.
+	if m, _, _ := movie(t, "bare-aac-init.mp4"); len(m.Tracks) != 1 || m.Tracks[0].Codec != m4f.CodecH264 || m.Bare != 1 || len(m.Skipped) != 0 {
+		t.Errorf("%d tracks, %d without configuration, skipped %v", len(m.Tracks), m.Bare, m.Skipped)
+	}
 	if m, _, _ := movie(t, "hevc-ac3.mp4"); m.Tracks[1].Language != "deu" {
 		t.Errorf("language %q", m.Tracks[1].Language)
 	}

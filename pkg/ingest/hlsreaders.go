@@ -73,6 +73,12 @@ func (r *movieReader) read(d *hls.Delivery) (out unitRead, err error) {
 		if len(r.movie.Skipped) > 0 {
 			r.log.Warn("tracks are not recorded: their codecs are not supported", "codecs", strings.Join(r.movie.Skipped, ", "))
 		}
+		if r.movie.Bare > 0 {
+			r.log.Warn("audio is not recorded: the sender's audio has no configuration (ffmpeg: add -bsf:a aac_adtstoasc)", "tracks", r.movie.Bare)
+		}
+		if len(r.movie.Tracks) == 0 && r.movie.Bare > 0 && len(r.movie.Skipped) == 0 {
+			return out, errors.New("no track that can be recorded: the sender's audio has no configuration (ffmpeg: add -bsf:a aac_adtstoasc)")
+		}
 		if len(r.movie.Tracks) == 0 {
 			return out, fmt.Errorf("no track that can be recorded (%s)", strings.Join(r.movie.Skipped, ", "))
 		}
