@@ -215,10 +215,19 @@ func (m *Muxer) needs(t *Track) int {
 // been written.
 func (m *Muxer) Advance(known int64) error {
 	m.start()
-	for m.err == nil && m.running && m.now+videoWindow+2*slotTicks < known {
+	for m.err == nil && m.running && m.now+videoWindow+2*slotTicks < known && m.hasWork() {
 		m.slot()
 	}
 	return m.err
+}
+
+// hasWork says whether something waits that may go. Clock references for a time
+// without anything are sent when it is known how long that is: a long one is a
+// jump. What is pinned goes with what leads.
+func (m *Muxer) hasWork() bool {
+	return slices.ContainsFunc(m.streams, func(s *muxStream) bool {
+		return s.sendable(m.generation) > 0 && m.open(s) && (!s.queue[0].Pinned || m.goes(s) && len(m.lead.queue) > 0)
+	})
 }
 
 // Drain sends all that is held; what is written next begins with a clock of its
@@ -244,23 +253,36 @@ func (m *Muxer) holds() bool {
 }
 
 // earliest is the time at which the first of the waiting units is due: of those
-// that are no data, where there are any, since data may be dated anyhow.
+// that go by themselves, where there are any.
 func (m *Muxer) earliest() (due int64, ok bool) {
-	for _, data := range []bool{false, true} {
-		if due, ok = m.earliestOf(data); ok {
-			break
+	best := 0
+	for _, s := range m.streams {
+		if len(s.queue) == 0 {
+			continue
+		}
+		rank, at := m.rank(s), s.queue[0].due()
+		if !ok || rank < best || rank == best && at < due {
+			due, best, ok = at, rank, true
 		}
 	}
 	return due, ok
 }
 
-func (m *Muxer) earliestOf(data bool) (due int64, ok bool) {
-	for _, s := range m.streams {
-		if (s.kind == Data) == data && len(s.queue) > 0 && (!ok || s.queue[0].due() < due) {
-			due, ok = s.queue[0].due(), true
-		}
+// rank orders what waits by how much its time says of when it goes: data may be
+// dated anyhow, pinned data goes with what leads, and what the map in force has
+// no track for waits for the next.
+func (m *Muxer) rank(s *muxStream) int {
+	r := 0
+	switch {
+	case s.kind == Data && s.queue[0].Pinned:
+		r = 2
+	case s.kind == Data:
+		r = 1
 	}
-	return due, ok
+	if s.queue[0].generation > m.generation {
+		r += 3
+	}
+	return r
 }
 
 // start sets the clock for what waits.
@@ -304,7 +326,8 @@ func (m *Muxer) restart() {
 
 // slot sends the packets of one slot.
 func (m *Muxer) slot() {
-	if due, ok := m.earliest(); ok && due > m.now+maxPause && m.owed == 0 {
+	if due, ok := m.earliest(); ok && due > m.now+maxPause {
+		m.sendPinned(maxOwed)
 		m.clockPacket(m.now, false)
 		m.begin(due)
 		m.restart()
