@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -210,7 +211,7 @@ func (r *sourceRun) run(ctx context.Context) error {
 		case err != nil && !errors.As(err, &silent) && !o.live():
 			return err
 		case !o.retry:
-			return statusf("the source is lost: %v from %s", err, o.shown())
+			return r.lost(err)
 		}
 		r.logEnd()
 		if err == nil {
@@ -245,6 +246,7 @@ type sourceRun struct {
 	media   int64         // ticks written
 	written int
 	cause   error // why nothing could be written
+	heard   bool  // media has come
 	silent  bool  // not a byte has come from a live source
 	end     []any // what is to be logged of the run that has ended; nil: nothing
 }
@@ -298,13 +300,21 @@ func (r *sourceRun) once(ctx context.Context, src ingest.Source) error {
 			cancel(errEnough)
 		}
 	})
-	opt := ingest.PumpOptions{GiveUp: !o.live(), Clock: r.io.Clock}
+	opt := ingest.PumpOptions{GiveUp: !o.live(), Clock: r.io.Clock, First: func() {
+		if r.heard = true; r.waiting {
+			slog.Info("source is back", "source", o.shown())
+		}
+	}}
 	if o.live() {
 		opt.Silence = sourceLost
-		if !r.waiting {
+		if !r.waiting && ingest.Listens(o.url) {
+			called := make(chan struct{})
+			first, over := opt.First, sync.OnceFunc(func() { close(called) })
+			opt.First = func() { over(); first() }
+			defer over()
+			go r.tellUncalled(called)
+		} else if !r.waiting {
 			opt.FirstSilence = sourceLost
-		} else {
-			opt.First = func() { slog.Info("source is back", "source", o.shown()) }
 		}
 	}
 	err := ingest.Pump(ctx, src, seg, opt)
@@ -317,6 +327,15 @@ func (r *sourceRun) once(ctx context.Context, src ingest.Source) error {
 	}
 	r.silent = o.live() && src.Stats().Bytes == 0
 	return err
+}
+
+// tellUncalled says, once, that a listener waits, unless somebody calls soon.
+func (r *sourceRun) tellUncalled(called <-chan struct{}) {
+	select {
+	case <-called:
+	case <-r.io.Clock.After(sourceLost):
+		slog.Info("nobody has called yet, waiting for a caller", "source", r.o.shown())
+	}
 }
 
 func (r *sourceRun) take(s *m4f.Segment) {
@@ -393,8 +412,32 @@ func (r *sourceRun) result(err error) error {
 	if r.cause == nil {
 		r.cause = errors.New("no segment in it")
 	}
-	if r.silent {
-		return statusf("the source is lost: no data for %v from %s", r.o.duration, r.o.shown())
+	if errors.Is(err, errDuration) && r.silent {
+		return r.lost(&ingest.SilentError{For: r.o.duration})
+	}
+	if errors.Is(err, errDuration) && !r.heard {
+		return fmt.Errorf("nothing was recorded within %v from %s, which has begun to send; give it a longer --duration", r.o.duration, r.o.shown())
 	}
 	return fmt.Errorf("source %s: %w", r.o.shown(), r.cause)
+}
+
+// lost tells a live source that was lost from one that answers and has never
+// delivered anything, which is trouble.
+func (r *sourceRun) lost(err error) error {
+	var silent *ingest.SilentError
+	switch {
+	case errors.As(err, &silent):
+		return statusf("the source is lost: %v from %s", err, r.o.shown())
+	case !r.heard:
+		return r.of(err)
+	}
+	return statusf("the source is lost: %v", r.of(err))
+}
+
+// of names the live source in an error, where it is not named yet.
+func (r *sourceRun) of(err error) error {
+	if strings.Contains(err.Error(), r.o.shown()) {
+		return err
+	}
+	return fmt.Errorf("source %s: %w", r.o.shown(), err)
 }

@@ -240,7 +240,7 @@ func modeOf(s *serve.StreamStatus) string {
 func inputOf(s *serve.StreamStatus) string {
 	for _, in := range s.Inputs {
 		if in.Active {
-			return in.URL
+			return in.Name()
 		}
 	}
 	return "-"

@@ -36,3 +36,11 @@ func TestStatusHelp(t *testing.T) {
 		t.Errorf("%d fields and columns were looked at", seen)
 	}
 }
+
+// Two streams of one multiplex are told apart.
+func TestStatusShowsProgram(t *testing.T) {
+	st := serve.StreamStatus{Inputs: []serve.InputStatus{{URL: "udp://h:1"}, {URL: "udp://h:1", Program: 3, Active: true}}}
+	if got := inputOf(&st); got != "udp://h:1 program 3" {
+		t.Errorf("the input is shown as %q", got)
+	}
+}

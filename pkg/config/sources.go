@@ -54,7 +54,7 @@ func (s *Sources) schemes() []string {
 func (r *reader) inputURL(in *Input) bool {
 	scheme, rest, ok := strings.Cut(in.URL, ":")
 	if !ok || scheme == "" || strings.ContainsAny(scheme, "/.[") {
-		r.errorf(in.Pos, "%s is no URL; expected %s", quoted(in.URL), r.sources.kinds())
+		r.errorf(in.Pos, "%s is no URL; expected %s", quoted(r.sources.Redact(in.URL)), r.sources.kinds())
 		return false
 	}
 	scheme = strings.ToLower(scheme)

@@ -14,6 +14,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/ingest"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/serve"
 )
 
 const (
@@ -66,10 +67,13 @@ const (
 	stateFailed  = "failed"  // it cannot be opened or read
 )
 
-func (c *source) String() string { return "input " + c.url() + " of " + c.s.cfg.Name }
+func (c *source) String() string { return "input " + c.name() + " of " + c.s.cfg.Name }
 
 // url is the input's URL without credentials.
 func (c *source) url() string { return ingest.Redact(c.in.URL) }
+
+// name is its URL and which program of it is recorded.
+func (c *source) name() string { return serve.InputName(c.url(), c.in.Program) }
 
 var errEnded = errors.New("it has ended")
 
@@ -181,8 +185,8 @@ func (c *source) lost(err error, steady bool) {
 	if times > 1 {
 		log = log.With("times", times)
 	}
-	log.Warn("input is lost; trying again", "input", c.url(), "err", err)
-	c.s.note(event.Event{Kind: event.SourceLost, Msg: fmt.Sprintf("the input %s was lost: %v", c.url(), err)})
+	log.Warn("input is lost; trying again", "input", c.name(), "err", err)
+	c.s.note(event.Event{Kind: event.SourceLost, Msg: fmt.Sprintf("the input %s was lost: %v", c.name(), err)})
 }
 
 // once opens the source and records it until it fails (an error), is silent
@@ -352,11 +356,11 @@ func (w *watched) observe() {
 	losing := c.losses.take(now, addStats(c.base, c.stats), addIO(c.ioBase, c.io))
 	c.mu.Unlock()
 	if losing != nil {
-		c.s.log.Warn("input loses packets", append([]any{"input", c.url()}, losing...)...)
+		c.s.log.Warn("input loses packets", append([]any{"input", c.name()}, losing...)...)
 	}
 	if back {
-		c.s.log.Info("input delivers", "input", c.url())
-		c.s.note(event.Event{Kind: event.SourceBack, Msg: "the input " + c.url() + " delivers"})
+		c.s.log.Info("input delivers", "input", c.name())
+		c.s.note(event.Event{Kind: event.SourceBack, Msg: "the input " + c.name() + " delivers"})
 	}
 }
 

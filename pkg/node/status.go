@@ -108,9 +108,9 @@ func (s *stream) problems(st *serve.StreamStatus) []string {
 		add("no input works")
 		for _, in := range st.Inputs {
 			if in.Error != "" {
-				add("the input %s: %s", in.URL, in.Error)
+				add("the input %s: %s", in.Name(), in.Error)
 			} else {
-				add("the input %s is %s", in.URL, in.State)
+				add("the input %s is %s", in.Name(), in.State)
 			}
 		}
 	case serve.Emergency:
@@ -149,7 +149,7 @@ func (s *stream) late(st *serve.StreamStatus) time.Duration {
 func whyNothing(inputs []serve.InputStatus) string {
 	for _, in := range inputs {
 		if in.State == stateGood && in.Error != "" {
-			return fmt.Sprintf(": %s: %s", in.URL, in.Error)
+			return fmt.Sprintf(": %s: %s", in.Name(), in.Error)
 		}
 	}
 	return ""
@@ -159,11 +159,11 @@ func whyNothing(inputs []serve.InputStatus) string {
 func firstInput(in *serve.InputStatus, returnAfter time.Duration) string {
 	switch {
 	case in.State == stateGood:
-		return fmt.Sprintf("the first input, %s, works again and is taken back when it has for %v", in.URL, returnAfter)
+		return fmt.Sprintf("the first input, %s, works again and is taken back when it has for %v", in.Name(), returnAfter)
 	case in.Error != "":
-		return fmt.Sprintf("the first input, %s, does not work: %s", in.URL, in.Error)
+		return fmt.Sprintf("the first input, %s, does not work: %s", in.Name(), in.Error)
 	}
-	return fmt.Sprintf("the first input, %s, does not work: it is %s", in.URL, in.State)
+	return fmt.Sprintf("the first input, %s, does not work: it is %s", in.Name(), in.State)
 }
 
 func (c *source) status() serve.InputStatus {

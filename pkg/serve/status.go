@@ -2,7 +2,10 @@
 // use which. It declares what a node must offer; package node fulfils it.
 package serve
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // The modes of a stream, worst first; the first that holds is the stream's.
 const (
@@ -72,6 +75,18 @@ type InputStatus struct {
 	ClockError float64    `json:"clock_error_seconds"` // by how much a peer's offset disagrees; 0: it does not
 	LastData   *time.Time `json:"last_data,omitempty"` // when data last came
 	LastSeg    *time.Time `json:"last_segment_completed,omitempty"`
+}
+
+// Name tells the input from others for an operator.
+func (in *InputStatus) Name() string { return InputName(in.URL, in.Program) }
+
+// InputName is the URL of an input, with the program that is recorded of it: the
+// streams of one multiplex have one URL.
+func InputName(url string, program uint16) string {
+	if program == 0 {
+		return url
+	}
+	return fmt.Sprintf("%s program %d", url, program)
 }
 
 // PeerStatus is a peer that the archive is followed at.
