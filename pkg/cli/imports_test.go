@@ -29,6 +29,7 @@ var layers = [][]string{
 	{"pkg/archive"},
 	{"pkg/ingest", "pkg/testsrc"},
 	{"pkg/segment", "pkg/hls"},
+	{"pkg/salvage"},
 	{"pkg/mpegts"},
 	{"pkg/config", "pkg/m4f"},
 	{"pkg/event", "pkg/clock", "pkg/fsx"},
