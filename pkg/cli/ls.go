@@ -60,8 +60,11 @@ playing order: identity, start, duration, bytes, flags.
 With --json a segment is an object with id, start, duration (seconds),
 media_time (33-bit ticks of 1/90000 s), bytes, damaged, partial, discontinuity,
 keyframe, lost, errored, init, origin, input, arrived, and parts, [from, to] in
-seconds from its start, where better segments cover some of it. Spans and gaps
-are objects with type, from, to, duration; streams have name, from, to, duration,
+seconds from its start, where better segments cover some of it. The origin is
+live (recorded from a source, the input-th of the stream, from 0), imported (by
+record), replicated (fetched as the peer listed it), healed (fetched to fill a gap
+or replace damage), copied (made of what was there) or unknown. Spans and gaps are
+objects with type, from, to, duration; streams have name, from, to, duration,
 gaps, damaged, partial, bytes.
 
 Exit status: 0, 1 there are gaps or damaged segments, 2 trouble.`,

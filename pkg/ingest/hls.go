@@ -48,11 +48,7 @@ func checkHLSURL(raw string) error {
 // server's and stays as it is.
 func parseHLS(raw string) (u *url.URL, choice string, err error) {
 	if u, err = url.Parse(raw); err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err
-		}
-		return nil, "", &URLError{raw, err}
+		return nil, "", &URLError{raw, unreadable(u, err)}
 	}
 	switch u.Scheme {
 	case "hls":

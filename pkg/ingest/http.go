@@ -71,15 +71,25 @@ func parseHTTP(raw string) (*url.URL, error) {
 			}
 		}
 	}
-	var ue *url.Error // shows the URL, with what is secret in it
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
 	if err != nil {
-		return nil, &URLError{raw, err}
+		return nil, &URLError{raw, unreadable(u, err)}
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil
+}
+
+// unreadable is why a URL cannot be read, without the URL and what is secret in
+// it. u is nil where it could not be taken apart, which a password does that holds
+// a character of URLs.
+func unreadable(u *url.URL, err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	if u == nil {
+		return fmt.Errorf("%w; write special characters of a password as %%XX", err)
+	}
+	return err
 }
 
 // httpSource reads the body of one answer. A goroutine reads ahead by one
