@@ -1,11 +1,19 @@
 package config
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // Changes says what a new configuration changes of an old one.
 type Changes struct {
 	HTTP bool // the address to listen on
 	Keys bool // the cluster keys
+	// TLS: the files named for it; what they hold may change at any time.
+	TLS     bool
+	MinFree bool
+	Verify  bool
+	Sources bool // the source blocks, their order included
 	// Added, Removed and Changed are names of streams, in the order of the
 	// file that they are from; Changed in the order of the new one.
 	Added, Removed, Changed []string
@@ -13,7 +21,7 @@ type Changes struct {
 
 // Empty says whether nothing changes.
 func (c Changes) Empty() bool {
-	return !c.HTTP && !c.Keys && len(c.Added)+len(c.Removed)+len(c.Changed) == 0
+	return !c.HTTP && !c.Keys && !c.TLS && !c.MinFree && !c.Verify && !c.Sources && len(c.Added)+len(c.Removed)+len(c.Changed) == 0
 }
 
 // Compare says what changes from old to new. The order of the streams and where
@@ -22,6 +30,11 @@ func Compare(old, new *Config) Changes {
 	c := Changes{
 		HTTP: old.HTTP != new.HTTP,
 		Keys: !reflect.DeepEqual(append([]string{}, old.ClusterKeys...), append([]string{}, new.ClusterKeys...)),
+
+		TLS:     !old.TLS.equal(new.TLS),
+		MinFree: old.MinFree != new.MinFree,
+		Verify:  old.Verify != new.Verify,
+		Sources: !slices.EqualFunc(old.Sources, new.Sources, (*Source).Equal),
 	}
 	before := make(map[string]*Stream, len(old.Streams))
 	for _, s := range old.Streams {
@@ -60,3 +73,12 @@ func (s *Stream) placeless() Stream {
 	}
 	return c
 }
+
+// Equal says whether two source blocks say the same, wherever they stand.
+func (s *Source) Equal(t *Source) bool {
+	a, b := *s, *t
+	a.Pos, a.DVR.Pos, b.Pos, b.DVR.Pos = Pos{}, Pos{}, Pos{}, Pos{}
+	return reflect.DeepEqual(a, b)
+}
+
+func (t TLS) equal(u TLS) bool { return t.Cert == u.Cert && t.Key == u.Key && t.CA == u.CA }

@@ -30,6 +30,11 @@ const (
 	DefaultReturnAfter     = 10 * time.Second
 	DefaultMaxRetryTimeout = 10 * time.Second
 	DefaultSegmentDuration = 4 * time.Second
+	DefaultSalvageBytes    = 1 << 30
+	DefaultSalvageAge      = time.Hour
+	DefaultMinFree         = 1 << 30
+	DefaultVerifyEvery     = 7 * 24 * time.Hour
+	DefaultVerifyRate      = 20 << 20
 )
 
 // The bounds of a segment's target duration.
@@ -51,9 +56,46 @@ type Config struct {
 	ClusterKeys []string
 	// ClusterKeyFile is where Load read ClusterKeys, or empty.
 	ClusterKeyFile string
-	Streams        []*Stream // in the order of the file
+	TLS            TLS
+	// MinFree is what recording leaves free on every volume.
+	MinFree Free
+	Verify  Verify
+	Streams []*Stream // in the order of the file
+	Sources []*Source // in the order of the file
 
 	keyFilePos Pos
+	salvage    Salvage // of streams without their own
+}
+
+// TLS names the files of the node's own certificate, and of the authorities
+// that vouch for its peers'. Cert and Key are both empty, for a node that
+// serves plain HTTP, or neither is. CA empty: the system's authorities.
+type TLS struct {
+	Cert, Key, CA          string
+	certPos, keyPos, caPos Pos
+}
+
+// Free is how much of a volume stays free: a number of bytes, or a percentage
+// of its size. At most one of them is set; neither: nothing is kept free.
+type Free struct {
+	Bytes   int64
+	Percent int // 1 to 99, or 0
+}
+
+// Verify is how often everything that is kept is read again and checked, and
+// how fast.
+type Verify struct {
+	Every time.Duration
+	Rate  int64 // bytes a second
+	Off   bool  // then the others are zero
+}
+
+// Salvage is how much of the transport packets of damaged segments a stream
+// keeps until they are healed, and for how long.
+type Salvage struct {
+	Bytes int64
+	Age   time.Duration
+	Off   bool // then the others are zero
 }
 
 // Stream is a stream block.
@@ -64,6 +106,7 @@ type Stream struct {
 	DVR    DVR
 	// SegmentDuration is D, the target duration of a segment.
 	SegmentDuration time.Duration
+	Salvage         Salvage
 }
 
 // Input is one of the ways to get a stream.
@@ -113,6 +156,10 @@ type DVR struct {
 	Root  string // the path of the dvr statement, absolute and clean
 	Dir   string // the stream's directory: Root and the stream's name
 	Depth time.Duration
+	// Size limits what the stream keeps, in bytes; 0 is no limit.
+	Size int64
+	// Percent limits how much of its volume is in use, 1 to 99; 0 is no limit.
+	Percent int
 	// Replicate says whether the archive is kept equal to those of the peers.
 	Replicate bool
 	// ReplicateRate limits replication, in bytes a second; 0 is no limit.
@@ -168,9 +215,10 @@ func (c *Config) Errorf(at Pos, format string, args ...any) *Error {
 	return &Error{File: c.File, Pos: at, Msg: fmt.Sprintf(format, args...)}
 }
 
-// Load reads a configuration file, and the cluster key file that it names. A
-// relative cluster key file is looked for beside the configuration. The error
-// is an Errors where the file could be read but not understood.
+// Load reads a configuration file, and the files that it names: the cluster
+// keys, the certificate and its key, the authorities. Relative paths are looked
+// for beside the configuration. The error is an Errors where the file could be
+// read but not understood.
 func Load(path string, sources Sources) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -182,14 +230,37 @@ func Load(path string, sources Sources) (*Config, error) {
 		return nil, err
 	}
 	c, err := Parse(path, src, sources)
-	if err != nil || c.ClusterKeyFile == "" {
-		return c, err
+	if err != nil {
+		return nil, err
 	}
-	if !filepath.IsAbs(c.ClusterKeyFile) {
-		c.ClusterKeyFile = filepath.Join(filepath.Dir(path), c.ClusterKeyFile)
-	}
-	if c.ClusterKeys, err = LoadClusterKeys(c.ClusterKeyFile); err != nil {
-		return nil, Errors{c.Errorf(c.keyFilePos, "%v", err)}
+	if err := c.readFiles(filepath.Dir(path)); err != nil {
+		return nil, Errors{err}
 	}
 	return c, nil
+}
+
+// readFiles reads what the configuration names; relative paths lie in dir.
+func (c *Config) readFiles(dir string) *Error {
+	var err error
+	for _, path := range []*string{&c.ClusterKeyFile, &c.TLS.Cert, &c.TLS.Key, &c.TLS.CA} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	if c.ClusterKeyFile != "" {
+		if c.ClusterKeys, err = LoadClusterKeys(c.ClusterKeyFile); err != nil {
+			return c.Errorf(c.keyFilePos, "%v", err)
+		}
+	}
+	if c.TLS.Cert != "" {
+		if _, err := c.TLS.LoadCertificate(); err != nil {
+			return c.Errorf(c.TLS.certPos, "%v", err)
+		}
+	}
+	if c.TLS.CA != "" {
+		if _, err := c.TLS.LoadAuthorities(); err != nil {
+			return c.Errorf(c.TLS.caPos, "%v", err)
+		}
+	}
+	return nil
 }

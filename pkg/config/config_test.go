@@ -1,7 +1,14 @@
 package config
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -20,7 +27,11 @@ func sources() Sources {
 
 func load(t *testing.T, name string) *Config {
 	t.Helper()
-	c, err := Load(filepath.Join("testdata", name), sources())
+	src, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse(name, src, sources())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +50,9 @@ func TestPastedPair(t *testing.T) {
 			t.Fatalf("%s: %+v", v.file, c)
 		}
 		s := c.Streams[0]
+		if s.Salvage != (Salvage{Bytes: 1 << 30, Age: time.Hour}) || c.MinFree != (Free{Bytes: 1 << 30}) || c.Verify != (Verify{Every: 7 * 24 * time.Hour, Rate: 20 << 20}) {
+			t.Errorf("%s: %+v %+v %+v", v.file, s.Salvage, c.MinFree, c.Verify)
+		}
 		want := DVR{Pos: s.DVR.Pos, Root: "/storage", Dir: "/storage/example_stream", Depth: 72 * time.Hour, Replicate: true}
 		if s.Name != "example_stream" || s.DVR != want || s.SegmentDuration != 4*time.Second || len(s.Inputs) != 2 {
 			t.Errorf("%s: %+v", v.file, s)
@@ -114,8 +128,17 @@ func TestEveryStatement(t *testing.T) {
 	if c.HTTP != "[::1]:9090" || !reflect.DeepEqual(c.ClusterKeys, []string{"a b", `old"k`}) {
 		t.Errorf("%+v", c)
 	}
-	if want := (DVR{s.DVR.Pos, "/storage", "/storage/sport/hd tv", 72 * time.Hour, true, 50 << 20, 9, true}); s.DVR != want {
+	if want := (DVR{s.DVR.Pos, "/storage", "/storage/sport/hd tv", 72 * time.Hour, 3 << 39, 85, true, 50 << 20, 9, true}); s.DVR != want {
 		t.Errorf("dvr %+v", s.DVR)
+	}
+	if want := (TLS{Cert: "/etc/twindvr/cert.pem", Key: "/etc/twindvr/key.pem", CA: "/etc/twindvr/ca.pem"}); !c.TLS.equal(want) {
+		t.Errorf("tls %+v", c.TLS)
+	}
+	if c.MinFree != (Free{Percent: 5}) || c.Verify != (Verify{Every: 14 * 24 * time.Hour, Rate: 5 << 20}) {
+		t.Errorf("min_free %+v, verify %+v", c.MinFree, c.Verify)
+	}
+	if s.Salvage != (Salvage{Off: true}) || c.Stream("plain").Salvage != (Salvage{Bytes: 2 << 30, Age: 90 * time.Minute}) {
+		t.Errorf("salvage %+v and %+v", s.Salvage, c.Stream("plain").Salvage)
 	}
 	if s.SegmentDuration != 500*time.Millisecond {
 		t.Errorf("segment_duration %v", s.SegmentDuration)
@@ -204,7 +227,7 @@ func TestMistakes(t *testing.T) {
 		{"", "1:1: the file has no stream; expected stream NAME { … }"},
 		{"stream a {\n  recrod x;\n}", `2:3: unknown word "recrod" in stream a; expected one of url, input, dvr, segment_duration, source_timeout, return_after, max_retry_timeout, standby, program`},
 		{inStream("sourc_timeout 3s;"), `2:1: unknown word "sourc_timeout" in stream a (did you mean source_timeout?); expected one of`},
-		{"strem a { }", `1:1: unknown word "strem" in the file (did you mean stream?); expected one of http, cluster_key, cluster_key_file, stream`},
+		{"strem a { }", `1:1: unknown word "strem" in the file (did you mean stream?); expected one of http, cluster_key, cluster_key_file, tls_cert, tls_key, tls_ca, min_free, verify, salvage, stream, source`},
 		{"http 80811;", "1:6: 80811 is no port"},
 		{"http ::1:80;", `1:6: "::1:80" is no address; expected PORT, ADDR:PORT or [IPV6]:PORT`},
 		{"http;", "1:5: http is incomplete; expected http PORT|ADDR:PORT;"},
@@ -275,9 +298,49 @@ func TestMistakes(t *testing.T) {
 		{inStream("segment_duration 1h;"), "2:18: 1h is too long; the longest is 1m"},
 		{inStream("segment_duration 1ms;"), "2:18: 1ms is too short; the shortest is 200ms"},
 		{inStream("source_timeout 5 s;"), `2:18: unexpected "s"; expected source_timeout DURATION;`},
-		{inStream("salvage 1G 1h;"), "2:1: salvage is not supported by this version"},
-		{inStream("verify 7d;"), "2:1: verify is not supported by this version"},
-		{"source h { only a b; }", "1:1: source is not supported by this version"},
+		{inStream("salvage 1G;"), "2:11: salvage is incomplete; expected salvage SIZE AGE; or salvage off;"},
+		{inStream("salvage off 1h;"), `2:13: unexpected "1h"; expected salvage SIZE AGE; or salvage off;`},
+		{inStream("salvage 1h 1G;"), "2:9: 1h has an unknown unit; units of size are K, M, G and T"},
+		{inStream("salvage 1K 1h;"), "2:9: 1K is too small; the least is 1M, and salvage off; keeps nothing"},
+		{inStream("salvage 1G 1G;"), "2:12: 1G has an unknown unit; units of time are"},
+		{inStream("salvage 1G 1ms;"), "2:12: 1ms is too short; the shortest is 1s"},
+		{inStream("salvage 1G 1h; salvage off;"), "2:16: a second salvage in stream a; the first is in line 2"},
+		{inStream("url udp://h:1 salvage=off;"), "2:15: salvage is the stream's; expected it as a statement of its own"},
+		{inStream("verify 7d;"), `2:1: "verify" belongs outside of blocks, not in stream a; expected one of url, `},
+		{"program 3;", `1:1: "program" belongs in a stream, not in the file; expected one of http, `},
+		{"only a;", `1:1: "only" belongs in a source, not in the file; expected one of http, `},
+		{"verify 7;", "1:8: 7 has no unit; write 7s, 7m, 7h or 7d"},
+		{"verify 7d 5;\nverify off;", "2:1: a second verify in the file; the first is in line 1"},
+		{"verify 7d 8Mbit;", "1:11: 8Mbit is in bits; a rate is in bytes a second: for 8 Mbit/s write 1M"},
+		{"verify off 20M;", `1:12: unexpected "20M"; expected verify PERIOD [RATE]; or verify off;`},
+		{"min_free 5;", "1:10: 5 has no unit; expected a size, as 5G, or a percentage, as 5%"},
+		{"min_free 100%;", "1:10: 100% is no percentage; expected a whole number from 1% to 99%"},
+		{"min_free 1.5%;", "1:10: 1.5% is no percentage"},
+		{"min_free x;", "1:10: x is not a size; write one as 500M, 20G or 1.5T"},
+		{"minfree 1G;", `1:1: unknown word "minfree" in the file (did you mean min_free?); expected`},
+		{"tls_crt a;", `1:1: unknown word "tls_crt" in the file (did you mean tls_cert?); expected`},
+		{"tls_cert a;\n" + inStream(""), "1:10: tls_cert without tls_key; expected tls_key FILE; with the certificate's key"},
+		{"tls_key a;\n" + inStream(""), "1:9: tls_key without tls_cert; expected tls_cert FILE; with the key's certificate"},
+		{`tls_key "";`, "1:9: expected the path of a file"},
+		{"source h;", "1:9: expected a block in braces: source HOST[:PORT] { … }"},
+		{"source h { only a b; }", "1:8: source h has no dvr; expected dvr PATH DEPTH replicate;"},
+		{"source h { dvr s 1d; }", `1:16: "s" is no absolute path; expected one as /storage`},
+		{"source h { dvr /s 1d url; }", `1:22: unknown word "url" in dvr; expected one of SIZE, PERCENT%, replicate, `},
+		{"source h { dvr /s 1d only; }", `1:22: expected ";" before only`},
+		{"source h { url udp://h:1; }", `1:12: "url" belongs in a stream, not in source h; expected one of only, except, dvr, `},
+		{"source h { exept a; }", `1:12: unknown word "exept" in source h (did you mean except?); expected one of only, `},
+		{"source h { only; }", "1:16: only is incomplete; expected only NAME …;"},
+		{"source h { only a ../b; }", `1:19: stream ../b: a name that holds ".." would climb out of the archive`},
+		{"source h { only a; only b a; }", "1:27: a second a in only"},
+		{"source h { only a; except a; dvr /s 1d; }", "1:27: stream a is in only and in except; expected it in one of them"},
+		{"source h { dvr /s 1d; } source h:8081 { dvr /s 1d; }", "1:32: a second source h:8081; the first is in line 1"},
+		{"source ::1 { dvr /s 1d; }", "1:8: ::1: put an IPv6 address in brackets"},
+		{"source h:x { dvr /s 1d; }", "1:8: x is no port; a port is a number from 1 to 65535"},
+		{"source h/a { dvr /s 1d; }", `1:8: "h/a" is no address of a node; expected HOST, HOST:PORT, or m4fs://HOST:PORT for TLS`},
+		{"source http://u:Sss@h { dvr /s 1d; }", `1:8: "http://h" is no address of a node; expected HOST`},
+		{"source m4f://u:Sss@h { dvr /s 1d; }", "1:8: "},
+		{"source localhost { dvr /s 1d; }", "1:8: localhost:8081 is this node itself; expected the address of its peer"},
+		{"source localhost:9 {\n dvr /s 1d replicate replication_port=8081; }", "2:2: replication_port=8081 makes this node itself of localhost:9; expected the port of its peer"},
 		{"event_sink http://h/;", "1:1: event_sink is not supported by this version"},
 		{"view_auth off;", "1:1: view_auth is not supported by this version"},
 		{"stream a { url m4f://h/a; dvr s 1d replicate; }", `1:31: "s" is no absolute path; expected one as /storage`},
@@ -286,9 +349,13 @@ func TestMistakes(t *testing.T) {
 		{"stream a { url m4f://h/a; dvr /s 10G; }", `1:34: "10G" is a size; expected the depth first, as 3d`},
 		{"stream a { url m4f://h/a; dvr /s 3dd; }", "1:34: 3dd has an unknown unit; units of time are ms, s, m, h, d and w"},
 		{"stream a { url m4f://h/a; dvr /s 1s; }", "1:34: 1s is too short; the shortest is 1m"},
-		{"stream a { url m4f://h/a; dvr /s 1d 10G; }", "1:37: a size limit (10G) is not supported by this version"},
-		{"stream a { url m4f://h/a; dvr /s 1d 90%; }", "1:37: a limit of the volume's use (90%) is not supported by this version"},
-		{"stream a { url m4f://h/a; dvr /s 1d replicat; }", `1:37: unknown word "replicat" in dvr (did you mean replicate?); expected one of replicate, replicate=RATE, replication_port=PORT, mounted`},
+		{"stream a { url m4f://h/a; dvr /s 1d 10G 20G; }", "1:41: a second size in dvr"},
+		{"stream a { url m4f://h/a; dvr /s 1d 90% 80%; }", "1:41: a second percentage in dvr"},
+		{"stream a { url m4f://h/a; dvr /s 1d 10; }", "1:37: 10 has no unit; expected a size, as 10G, or a percentage, as 10%"},
+		{"stream a { url m4f://h/a; dvr /s 1d 0G; }", "1:37: a size of nothing keeps nothing; leave it out for no limit"},
+		{"stream a { url m4f://h/a; dvr /s 1d 0%; }", "1:37: 0% is no percentage; expected a whole number from 1% to 99%"},
+		{"stream a { url m4f://h/a; dvr /s 90% 1d; }", `1:34: "90%" is a size; expected the depth first, as 3d`},
+		{"stream a { url m4f://h/a; dvr /s 1d replicat; }", `1:37: unknown word "replicat" in dvr (did you mean replicate?); expected one of SIZE, PERCENT%, replicate, replicate=RATE, replication_port=PORT, mounted`},
 		{"stream a { url m4f://h/a; dvr /s 1d replicate=8Mbit; }", "1:37: 8Mbit is in bits; a rate is in bytes a second: for 8 Mbit/s write 1M"},
 		{"stream a { url m4f://h/a; dvr /s 1d replicate replicate=1M; }", "1:47: a second replicate in dvr"},
 		{"stream a { url m4f://h/a; dvr /s 1d replication_port; }", "1:37: expected replication_port=PORT"},
@@ -345,7 +412,7 @@ func TestManyMistakes(t *testing.T) {
 		`x.conf:3:14: expected ";" after "udp://h"`,
 		"x.conf:4:10: 3x has an unknown unit; units of time are ms, s, m, h, d and w",
 		`x.conf:4:12: expected ";" after "3x"`,
-		`x.conf:6:1: unknown word "foo" in the file; expected one of http, cluster_key, cluster_key_file, stream`,
+		`x.conf:6:1: unknown word "foo" in the file; expected one of http, cluster_key, cluster_key_file, tls_cert, tls_key, tls_ca, min_free, verify, salvage, stream, source`,
 	}, "\n")
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
@@ -397,8 +464,121 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
+// What a source block says, and the stream that it makes of one of the peer's.
+func TestSourceBlocks(t *testing.T) {
+	c := load(t, "full.conf")
+	if len(c.Sources) != 2 {
+		t.Fatalf("%+v", c.Sources)
+	}
+	a, b := c.Sources[0], c.Sources[1]
+	dvr := DVR{Root: "/storage", Depth: 7 * 24 * time.Hour, Size: 100 << 30, Percent: 90, Replicate: true, ReplicateRate: 10 << 20, ReplicationPort: 8}
+	want := &Source{
+		Peer: Peer{Scheme: "m4f", Host: "b.example.com", Port: 99}, Only: []string{"sport/hd tv", "news", "weather"}, Except: []string{"radio/one"},
+		DVR: dvr, Salvage: Salvage{Bytes: 100 << 20, Age: 10 * time.Minute}, SourceTimeout: 5 * time.Second, MaxRetryTimeout: time.Minute,
+	}
+	if !a.Equal(want) {
+		t.Errorf("%+v", a)
+	}
+	if p := (Peer{Scheme: "m4fs", Host: "2001:db8::2", Port: 8081}); b.Peer != p || b.Salvage != (Salvage{Bytes: 2 << 30, Age: 90 * time.Minute}) ||
+		b.SourceTimeout != DefaultSourceTimeout || b.String() != "m4fs://[2001:db8::2]:8081" {
+		t.Errorf("%+v", b)
+	}
+	for name, takes := range map[string][2]bool{"sport/hd tv": {true, true}, "news": {true, true}, "radio/one": {false, true}, "other": {false, true}} {
+		if got := [2]bool{a.Takes(name), b.Takes(name)}; got != takes {
+			t.Errorf("%s: taken %v, want %v", name, got, takes)
+		}
+	}
+	s := a.Stream("sport/hd tv", 2*time.Second)
+	if s.Name != "sport/hd tv" || s.DVR.Dir != "/storage/sport/hd tv" || s.SegmentDuration != 2*time.Second || s.Salvage != a.Salvage ||
+		len(s.Inputs) != 1 || s.Inputs[0].URL != "m4f://b.example.com:99/sport/hd%20tv" || s.Inputs[0].SourceTimeout != 5*time.Second {
+		t.Errorf("%+v", s)
+	}
+	if p := s.ReplicationPeers(); len(p) != 1 || p[0].Port != 8 || p[0].Stream != s.Name {
+		t.Errorf("%+v", p)
+	}
+	// It is the stream that a stream block would give.
+	same, err := Parse("x", []byte(`stream "sport/hd tv" { url "m4f://b.example.com:99/sport/hd%20tv"; segment_duration 2s;
+		source_timeout 5; return_after 0; max_retry_timeout 1m; salvage 100M 10m;
+		dvr /storage 7d 100G 90% replicate=10M replication_port=8; }`), sources())
+	if err != nil || !same.Streams[0].Equal(s) {
+		t.Errorf("%v\n%+v\n%+v", err, same, s)
+	}
+	// A file may consist of source blocks alone.
+	if _, err := Parse("x", []byte("source h { dvr /s 1d replicate; }"), sources()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	const stream = "stream a { url udp://h:1; dvr /s 1d; }"
+	for text, want := range map[string]Config{
+		"":                             {MinFree: Free{Bytes: 1 << 30}, Verify: Verify{Every: 7 * 24 * time.Hour, Rate: 20 << 20}},
+		"min_free 0; verify off;":      {Verify: Verify{Off: true}},
+		"min_free 10%; verify 1d;":     {MinFree: Free{Percent: 10}, Verify: Verify{Every: 24 * time.Hour, Rate: 20 << 20}},
+		"min_free 1.5G; verify 1h 1K;": {MinFree: Free{Bytes: 3 << 29}, Verify: Verify{Every: time.Hour, Rate: 1 << 10}},
+	} {
+		c, err := Parse("x", []byte(stream+text), sources())
+		if err != nil || c.MinFree != want.MinFree || c.Verify != want.Verify {
+			t.Errorf("%q: %v %+v", text, err, c)
+		}
+	}
+}
+
+// A certificate that cannot be used is told with the place that names it.
+func TestCertificateFiles(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := testCertificate(t)
+	for name, b := range map[string][]byte{
+		"cert.pem": cert, "key.pem": key, "none.pem": []byte("no certificate\n"),
+		"x.conf": []byte("tls_cert cert.pem; tls_key key.pem; tls_ca cert.pem;\nstream a { url udp://h:1; dvr /s 1d; }"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conf := filepath.Join(dir, "x.conf")
+	c, err := Load(conf, sources())
+	if err != nil || c.TLS.Cert != filepath.Join(dir, "cert.pem") || c.TLS.Key != filepath.Join(dir, "key.pem") || c.TLS.CA != c.TLS.Cert {
+		t.Fatalf("%v %+v", err, c)
+	}
+	for text, want := range map[string]string{
+		"tls_cert absent.pem; tls_key key.pem;":                "x.conf:1:10: " + dir + "/absent.pem cannot be read: no such file",
+		"tls_cert cert.pem; tls_key none.pem;":                 "x.conf:1:10: certificate " + dir + "/cert.pem with key " + dir + "/none.pem: ",
+		"tls_cert key.pem; tls_key cert.pem;":                  "x.conf:1:10: certificate ",
+		"tls_cert .; tls_key key.pem;":                         "x.conf:1:10: " + dir + " is not a file of certificates or keys",
+		"tls_cert cert.pem; tls_key key.pem; tls_ca none.pem;": "x.conf:1:44: " + dir + "/none.pem holds no certificate in PEM",
+		"tls_ca absent.pem;":                                   "x.conf:1:8: " + dir + "/absent.pem cannot be read",
+	} {
+		if err := os.WriteFile(conf, []byte(text+"\nstream a { url udp://h:1; dvr /s 1d; }"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(conf, sources()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// testCertificate makes a certificate for 127.0.0.1 and its key, in PEM.
+func testCertificate(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: k})
+}
+
 func TestCompare(t *testing.T) {
-	old, err := Parse("a", []byte(`http 1; cluster_key k;
+	old, err := Parse("a", []byte(`http 1; cluster_key k; source h { only a b; dvr /s 1d; }
 		stream same { url udp://h:1; dvr /s 1d; }
 		stream gone { url udp://h:2; dvr /s 1d; }
 		stream changed { url udp://h:3; url m4f://h/x; dvr /s 1d replicate; }`), sources())
@@ -408,14 +588,15 @@ func TestCompare(t *testing.T) {
 	if c := Compare(old, old); !c.Empty() {
 		t.Errorf("with itself: %+v", c)
 	}
-	new, err := Parse("b", []byte(`cluster_key k2 k;
+	new, err := Parse("b", []byte(`cluster_key k2 k; tls_cert c; tls_key k; min_free 2G; verify off;
+		source h { only a; dvr /s 1d; }
 		stream changed { url m4f://h/x; url udp://h:3; dvr /s 1d replicate; }
 		stream added { url udp://h:2; dvr /s 1d; }
 		stream same { segment_duration 4s; url udp://h:1 source_timeout=10s; dvr /s 24h; }`), sources())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Changes{HTTP: true, Keys: true, Added: []string{"added"}, Removed: []string{"gone"}, Changed: []string{"changed"}}
+	want := Changes{HTTP: true, Keys: true, TLS: true, MinFree: true, Verify: true, Sources: true, Added: []string{"added"}, Removed: []string{"gone"}, Changed: []string{"changed"}}
 	if got := Compare(old, new); !reflect.DeepEqual(got, want) || got.Empty() {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -432,6 +613,9 @@ func TestManual(t *testing.T) {
 		inManual(t, manual, d.name, d.later)
 	}
 	for _, d := range streamWords {
+		inManual(t, manual, d.name, d.later)
+	}
+	for _, d := range sourceWords {
 		inManual(t, manual, d.name, d.later)
 	}
 	for _, name := range []string{"replicate", "replication_port", "mounted"} {

@@ -29,6 +29,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("stream a { url udp://h:1 dvr /s 3d 10G 90% replicate=8Mbit }; } \"x"))
 	f.Add([]byte(`stream a { url rtp://10.0.0.1:5,[::1]:5?fec=on&program=3; url "srt://:9000?passphrase=a%20b&latency=2s";
 		url http://u:p@h/x?y=z; url hlss://h/x?variant=1280x720; url rtsps://h/c?fingerprint=00 standby=hot; dvr /s 3d; }`))
+	f.Add([]byte("source h:1 { only a b; except c; dvr /s 1d 5G 5% replicate; salvage off } source m4fs://[::1] {dvr /s 1d;} min_free 5%; verify 1d 1M; salvage 1G 1h; tls_ca x;"))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		c, err := Parse("x.conf", src, sources())
 		again, err2 := Parse("x.conf", src, sources())
@@ -42,7 +43,16 @@ func FuzzParse(f *testing.F) {
 		if err2 != nil || !Compare(c, again).Empty() {
 			t.Fatalf("once understood, then %v", err2)
 		}
+		for _, s := range c.Sources {
+			if s.DVR.Root == "" || s.Peer.Host == "" || s.Peer.Port == 0 || s.SourceTimeout <= 0 {
+				t.Fatalf("source lacks something: %+v", s)
+			}
+			c.Streams = append(c.Streams, s.Stream("sport/hd", DefaultSegmentDuration))
+		}
 		for _, s := range c.Streams {
+			if s.Salvage.Off == (s.Salvage.Bytes > 0) || s.Salvage.Off == (s.Salvage.Age > 0) || s.DVR.Size < 0 || s.DVR.Percent < 0 || s.DVR.Percent > 99 {
+				t.Fatalf("stream with odd limits: %+v", s)
+			}
 			if len(s.Inputs) == 0 || !strings.HasPrefix(s.DVR.Dir, "/") || s.DVR.Depth <= 0 || s.SegmentDuration <= 0 {
 				t.Fatalf("stream lacks something: %+v", s)
 			}
@@ -95,9 +105,12 @@ func drawConfig(t *rapid.T) *Config {
 	}
 	c := &Config{HTTP: fmt.Sprintf(":%d", rapid.IntRange(1, 65535).Draw(t, "port"))}
 	c.ClusterKeys = rapid.SliceOfN(rapid.StringMatching(`[a-z"'\\ #;{}ü“]{1,8}`), 0, 2).Draw(t, "keys")
+	c.MinFree = Free{Bytes: rapid.Int64Range(0, 1<<40).Draw(t, "free")}
+	c.Verify = Verify{Every: millis("verify", minVerifyEvery, maxDepth), Rate: rapid.Int64Range(1, 1<<40).Draw(t, "verify rate")}
 	for i := range rapid.IntRange(1, 4).Draw(t, "streams") {
 		s := &Stream{Name: fmt.Sprintf("%s%d/x", rapid.StringMatching(`[a-zü ][a-zü .]{0,5}`).Draw(t, "name"), i)}
 		s.SegmentDuration = millis("segment", MinSegmentDuration, MaxSegmentDuration)
+		s.Salvage = Salvage{Bytes: rapid.Int64Range(minSalvage, 1<<40).Draw(t, "salvage"), Age: millis("age", minSalvageAge, maxDepth)}
 		peer := false
 		for j := range rapid.IntRange(1, 3).Draw(t, "inputs") {
 			in := &Input{
@@ -116,6 +129,8 @@ func drawConfig(t *rapid.T) *Config {
 			s.Inputs = append(s.Inputs, in)
 		}
 		s.DVR = DVR{Root: "/storage", Dir: "/storage/" + s.Name, Depth: millis("depth", minDepth, maxDepth), Mounted: rapid.Bool().Draw(t, "mounted")}
+		s.DVR.Size = rapid.Int64Range(0, 1<<30).Draw(t, "size") << 10
+		s.DVR.Percent = rapid.IntRange(0, 99).Draw(t, "percent")
 		if peer && rapid.Bool().Draw(t, "replicate") {
 			s.DVR.Replicate = true
 			s.DVR.ReplicateRate = rapid.Int64Range(0, 1<<40).Draw(t, "rate")
@@ -148,10 +163,16 @@ func write(t *rapid.T, c *Config) string {
 		say(append([]string{"cluster_key"}, c.ClusterKeys...)...)
 		end()
 	}
+	say("min_free", fmt.Sprintf("%.10fK", float64(c.MinFree.Bytes)/1024))
+	end()
+	say("verify", FormatDuration(c.Verify.Every), fmt.Sprint(c.Verify.Rate))
+	end()
 	for _, s := range c.Streams {
 		say("stream", s.Name)
 		b.WriteString("{")
 		say("segment_duration", FormatDuration(s.SegmentDuration))
+		end()
+		say("salvage", fmt.Sprint(s.Salvage.Bytes), FormatDuration(s.Salvage.Age))
 		end()
 		for _, in := range s.Inputs {
 			say(rapid.SampledFrom([]string{"url", "input"}).Draw(t, "word"), in.URL,
@@ -163,6 +184,12 @@ func write(t *rapid.T, c *Config) string {
 			end()
 		}
 		say("dvr", s.DVR.Root, FormatDuration(s.DVR.Depth))
+		if s.DVR.Size > 0 {
+			say(fmt.Sprintf("%dK", s.DVR.Size>>10))
+		}
+		if s.DVR.Percent > 0 {
+			say(fmt.Sprintf("%d%%", s.DVR.Percent))
+		}
 		if s.DVR.Replicate && s.DVR.ReplicateRate > 0 {
 			say(fmt.Sprintf("replicate=%d", s.DVR.ReplicateRate))
 		} else if s.DVR.Replicate {

@@ -11,7 +11,11 @@ import (
 // a cluster_key_file are read by Load.
 func Parse(name string, src []byte, sources Sources) (*Config, error) {
 	r := &reader{file: name, sources: sources}
-	c := &Config{File: name, HTTP: DefaultHTTP}
+	c := &Config{
+		File: name, HTTP: DefaultHTTP, MinFree: Free{Bytes: DefaultMinFree},
+		Verify:  Verify{Every: DefaultVerifyEvery, Rate: DefaultVerifyRate},
+		salvage: Salvage{Bytes: DefaultSalvageBytes, Age: DefaultSalvageAge},
+	}
 	parts := syntax(r, src)
 	var top []*statement
 	for _, p := range parts {
@@ -22,6 +26,9 @@ func Parse(name string, src []byte, sources Sources) (*Config, error) {
 		top = append(top, p.Statement)
 	}
 	interpret(r, fileWords, c, "the file", top)
+	for _, s := range r.inherit {
+		*s = c.salvage
+	}
 	if len(r.errs) == 0 {
 		checkFile(r, c)
 	}
@@ -37,6 +44,7 @@ type reader struct {
 	file    string
 	sources Sources
 	errs    Errors
+	inherit []*Salvage // take the file's, which may stand further down
 }
 
 func (r *reader) errorf(at Pos, format string, args ...any) {
@@ -170,8 +178,22 @@ func names[T any](known []directive[T]) []string {
 	return list
 }
 
-// unknown reports a word, with the one that was probably meant.
+// unknown reports a word, with the one that was probably meant, or where the
+// word belongs.
 func (r *reader) unknown(w *word, owner string, words []string) {
+	place := ""
+	switch {
+	case find(fileWords, w.text) != nil:
+		place = "outside of blocks"
+	case find(streamWords, w.text) != nil:
+		place = "in a stream"
+	case find(sourceWords, w.text) != nil:
+		place = "in a source"
+	}
+	if place != "" {
+		r.errorf(pos(w.Pos), "%s belongs %s, not in %s; expected %s", quoted(w.text), place, owner, oneOf(words))
+		return
+	}
 	r.errorf(pos(w.Pos), "unknown word %s in %s%s; expected %s",
 		quoted(w.text), owner, didYouMean(w.text, words), oneOf(words))
 }

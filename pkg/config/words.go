@@ -21,23 +21,34 @@ var fileWords []directive[*Config]
 // streamWords begin the statements of a stream block.
 var streamWords []directive[*streamBlock]
 
-// Both tables are filled here since what they hold refers to them.
+// sourceWords begin the statements of a source block.
+var sourceWords []directive[*sourceBlock]
+
+// The tables are filled here since what they hold refers to them.
 func init() {
 	fileWords = []directive[*Config]{
 		{name: "http", args: "PORT|ADDR:PORT", least: 1, most: 1, once: true, set: setHTTP},
 		{name: "cluster_key", args: "KEY [OTHER_KEY]", least: 1, most: maxKeys, once: true, set: setClusterKey},
 		{name: "cluster_key_file", args: "PATH", least: 1, most: 1, once: true, set: setClusterKeyFile},
+		{name: "tls_cert", args: "FILE", least: 1, most: 1, once: true, set: setTLS},
+		{name: "tls_key", args: "FILE", least: 1, most: 1, once: true, set: setTLS},
+		{name: "tls_ca", args: "FILE", least: 1, most: 1, once: true, set: setTLS},
+		{name: "min_free", args: "SIZE|PERCENT%", least: 1, most: 1, once: true, set: setMinFree},
+		{name: "verify", args: "PERIOD [RATE]|off", least: 1, most: 2, once: true, set: setVerify},
+		{name: "salvage", args: "SIZE AGE|off", least: 1, most: 2, once: true, set: func(r *reader, c *Config, st *statement) {
+			c.salvage = r.salvage(st)
+		}},
 		{name: "stream", args: "NAME", least: 1, most: 1, block: true, set: setStream},
-		{name: "source", later: true},
-		{name: "verify", later: true},
+		{name: "source", args: "HOST[:PORT]", least: 1, most: 1, block: true, set: setSource},
 		{name: "event_sink", later: true},
 		{name: "view_auth", later: true},
-		{name: "salvage", later: true},
 	}
 	streamWords = []directive[*streamBlock]{
 		{name: "url", args: "URL [OPTION=VALUE …]", least: 1, most: -1, set: setInput},
 		{name: "input", args: "URL [OPTION=VALUE …]", least: 1, most: -1, set: setInput},
-		{name: "dvr", args: "PATH DEPTH [replicate[=RATE]] [replication_port=PORT] [mounted]", least: 2, most: -1, once: true, set: setDVR},
+		{name: "dvr", args: dvrArgs, least: 2, most: -1, once: true, set: func(r *reader, b *streamBlock, st *statement) {
+			b.DVR, b.port = r.dvr(st, b.knows)
+		}},
 		{name: "segment_duration", args: "DURATION", least: 1, most: 1, once: true, set: func(r *reader, b *streamBlock, st *statement) {
 			b.SegmentDuration = r.duration(st.Words[1], "", MinSegmentDuration, MaxSegmentDuration)
 		}},
@@ -46,11 +57,26 @@ func init() {
 		{name: "max_retry_timeout", args: "DURATION", least: 1, most: 1, once: true, set: setStreamOption},
 		{name: "standby", args: "hot|cold", least: 1, most: 1, once: true, set: setStreamOption},
 		{name: "program", args: "NUMBER", least: 1, most: 1, once: true, set: setStreamOption},
-		{name: "salvage", later: true},
-		{name: "verify", later: true},
-		{name: "source", later: true},
+		{name: "salvage", args: "SIZE AGE|off", least: 1, most: 2, once: true, set: func(r *reader, b *streamBlock, st *statement) {
+			b.Salvage, b.salvaged = r.salvage(st), true
+		}},
+	}
+	sourceWords = []directive[*sourceBlock]{
+		{name: "only", args: "NAME …", least: 1, most: -1, set: setNames},
+		{name: "except", args: "NAME …", least: 1, most: -1, set: setNames},
+		{name: "dvr", args: dvrArgs, least: 2, most: -1, once: true, set: func(r *reader, b *sourceBlock, st *statement) {
+			b.DVR, _ = r.dvr(st, b.knows)
+		}},
+		{name: "source_timeout", args: "DURATION", least: 1, most: 1, once: true, set: setSourceOption},
+		{name: "return_after", args: "DURATION", least: 1, most: 1, once: true, set: setSourceOption},
+		{name: "max_retry_timeout", args: "DURATION", least: 1, most: 1, once: true, set: setSourceOption},
+		{name: "salvage", args: "SIZE AGE|off", least: 1, most: 2, once: true, set: func(r *reader, b *sourceBlock, st *statement) {
+			b.Salvage, b.salvaged = r.salvage(st), true
+		}},
 	}
 }
+
+const dvrArgs = "PATH DEPTH [SIZE] [PERCENT%] [replicate[=RATE]] [replication_port=PORT] [mounted]"
 
 // The bounds of what a file may ask for.
 const (
@@ -109,6 +135,7 @@ type streamBlock struct {
 	*Stream
 	defaults options // of the block, for inputs without their own
 	port     Pos     // of replication_port
+	salvaged bool    // the block has a salvage of its own
 }
 
 func setStream(r *reader, c *Config, st *statement) {
@@ -147,6 +174,7 @@ func setStream(r *reader, c *Config, st *statement) {
 // finishStream fills in defaults and refuses streams that lack something.
 func finishStream(r *reader, b *streamBlock, owner string) {
 	s := b.Stream
+	s.DVR.Dir = filepath.Join(s.DVR.Root, filepath.FromSlash(s.Name))
 	if len(s.Inputs) == 0 {
 		r.errorf(s.Pos, "%s has no input; expected url URL;", owner)
 		return
@@ -154,6 +182,9 @@ func finishStream(r *reader, b *streamBlock, owner string) {
 	if s.DVR.Root == "" {
 		r.errorf(s.Pos, "%s has no dvr; expected dvr PATH DEPTH;", owner)
 		return
+	}
+	if !b.salvaged {
+		r.inherit = append(r.inherit, &s.Salvage)
 	}
 	peerBefore := false
 	for i, in := range s.Inputs {
@@ -215,9 +246,11 @@ func (in *Input) same(other *Input) bool {
 
 func (b *streamBlock) knows(name string) bool { return find(streamWords, name) != nil }
 
-func setDVR(r *reader, b *streamBlock, st *statement) {
+// dvr reads a dvr statement, without the directory of a stream, and where its
+// replication_port stands. knows says which words begin a statement beside it.
+func (r *reader) dvr(st *statement, knows func(string) bool) (d DVR, port Pos) {
 	path, depth := st.Words[1], st.Words[2]
-	d := DVR{Pos: pos(st.Words[0].Pos)}
+	d.Pos = pos(st.Words[0].Pos)
 	switch {
 	case !filepath.IsAbs(path.text) || strings.ContainsRune(path.text, 0):
 		r.errorf(pos(path.Pos), "%s is no absolute path; expected one as /storage", quoted(path.text))
@@ -225,9 +258,8 @@ func setDVR(r *reader, b *streamBlock, st *statement) {
 		r.errorf(pos(path.Pos), `%s holds ".."; expected a path without`, quoted(path.text))
 	default:
 		d.Root = filepath.Clean(path.text)
-		d.Dir = filepath.Join(d.Root, filepath.FromSlash(b.Name))
 	}
-	if isSize(depth.text) {
+	if isSize(depth.text) || isPercent(depth.text) {
 		r.errorf(pos(depth.Pos), "%s is a size; expected the depth first, as 3d", quoted(depth.text))
 	} else {
 		d.Depth = r.duration(depth, "", minDepth, maxDepth)
@@ -235,29 +267,42 @@ func setDVR(r *reader, b *streamBlock, st *statement) {
 	seen := map[string]bool{}
 	for _, w := range st.Words[3:] {
 		name, value, hasValue := strings.Cut(w.text, "=")
+		switch {
+		case isSize(w.text):
+			name = "size"
+		case isPercent(w.text):
+			name = "percentage"
+		}
 		if seen[name] {
 			r.errorf(pos(w.Pos), "a second %s in dvr", clip(name))
 			continue
 		}
 		seen[name] = true
-		d.option(r, b, w, name, value, hasValue)
+		if name == "replication_port" {
+			port = pos(w.Pos)
+		}
+		if err := d.option(w.text, name, value, hasValue, knows); err != nil {
+			r.errorf(pos(w.Pos), "%v", err)
+		}
 	}
-	b.DVR = d
+	return d, port
 }
 
-var dvrOptions = []string{"replicate", "replicate=RATE", "replication_port=PORT", "mounted"}
+var dvrOptions = []string{"SIZE", "PERCENT%", "replicate", "replicate=RATE", "replication_port=PORT", "mounted"}
 
 // option reads one word after the depth.
-func (d *DVR) option(r *reader, b *streamBlock, w *word, name, value string, hasValue bool) {
-	var err error
+func (d *DVR) option(text, name, value string, hasValue bool, knows func(string) bool) (err error) {
 	switch {
+	case name == "size":
+		d.Size, err = parseLimit(text)
+	case name == "percentage":
+		d.Percent, err = parsePercent(text)
 	case name == "replicate":
 		d.Replicate = true
 		if hasValue {
 			d.ReplicateRate, err = ParseRate(value)
 		}
 	case name == "replication_port" && hasValue:
-		b.port = pos(w.Pos)
 		d.ReplicationPort, err = ParsePort(value)
 	case name == "replication_port":
 		err = fmt.Errorf("expected replication_port=PORT")
@@ -265,18 +310,14 @@ func (d *DVR) option(r *reader, b *streamBlock, w *word, name, value string, has
 		d.Mounted = true
 	case name == "mounted":
 		err = fmt.Errorf("mounted takes no value")
-	case isSize(w.text):
-		err = fmt.Errorf("a size limit (%s) is not supported by this version", clip(w.text))
-	case strings.HasSuffix(w.text, "%"):
-		err = fmt.Errorf("a limit of the volume's use (%s) is not supported by this version", clip(w.text))
-	case !hasValue && b.knows(name):
+	case isNumber(text):
+		err = fmt.Errorf("%s has no unit; expected a size, as %sG, or a percentage, as %s%%", clip(text), clip(text), clip(text))
+	case !hasValue && knows(name):
 		err = fmt.Errorf(`expected ";" before %s`, name)
 	default:
-		err = fmt.Errorf("unknown word %s in dvr%s; expected %s", quoted(w.text), didYouMean(name, []string{"replicate", "replication_port", "mounted"}), oneOf(dvrOptions))
+		err = fmt.Errorf("unknown word %s in dvr%s; expected %s", quoted(text), didYouMean(name, []string{"replicate", "replication_port", "mounted"}), oneOf(dvrOptions))
 	}
-	if err != nil {
-		r.errorf(pos(w.Pos), "%v", err)
-	}
+	return err
 }
 
 // isSize says whether s looks like a number of bytes with a unit.
@@ -333,8 +374,8 @@ func (o *options) set(r *reader, w *word, name, value, owner string) {
 	case "segment_duration":
 		r.errorf(pos(w.Pos), "segment_duration is the stream's, since all inputs share one archive; expected it as a statement of its own")
 		return
-	case "salvage", "verify":
-		r.errorf(pos(w.Pos), "%s is not supported by this version", name)
+	case "salvage":
+		r.errorf(pos(w.Pos), "salvage is the stream's; expected it as a statement of its own")
 		return
 	default:
 		at.text = name
@@ -415,8 +456,23 @@ func (r *reader) duration(w *word, name string, least, most time.Duration) time.
 // checkFile refuses what no single statement shows: streams that share a
 // directory, or are to be fetched from this node itself.
 func checkFile(r *reader, c *Config) {
-	if len(c.Streams) == 0 {
+	if len(c.Streams)+len(c.Sources) == 0 {
 		r.errorf(Pos{1, 1}, "the file has no stream; expected stream NAME { … }")
+	}
+	switch {
+	case c.TLS.Cert != "" && c.TLS.Key == "":
+		r.errorf(c.TLS.certPos, "tls_cert without tls_key; expected tls_key FILE; with the certificate's key")
+	case c.TLS.Key != "" && c.TLS.Cert == "":
+		r.errorf(c.TLS.keyPos, "tls_key without tls_cert; expected tls_cert FILE; with the key's certificate")
+	}
+	for _, s := range c.Sources {
+		list := s.ListPeer()
+		switch {
+		case c.itself(&s.Peer):
+			r.errorf(s.Pos, "%s is this node itself; expected the address of its peer", clip(s.Peer.Addr()))
+		case c.itself(&list):
+			r.errorf(s.DVR.Pos, "replication_port=%d makes this node itself of %s; expected the port of its peer", list.Port, clip(s.Peer.Addr()))
+		}
 	}
 	for _, s := range c.Streams {
 		for _, in := range s.Inputs {
