@@ -14,6 +14,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/salvage"
 )
 
 // Options are what a stream is opened or made with. The zero value will do.
@@ -41,6 +42,9 @@ type Stream struct {
 
 	cache hourCache
 	inits initCache
+
+	salvageOnce sync.Once
+	salvage     *salvage.Store
 }
 
 // Create opens the stream in dir and makes it where there is nothing yet:
