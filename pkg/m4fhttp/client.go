@@ -53,6 +53,7 @@ type ClientOptions struct {
 // of the context and of the functions that they are given.
 type Client struct {
 	peer    config.Peer
+	root    string // URL of the node
 	base    string // URL up to and including /m4f/
 	bounded *retryablehttp.Client
 	endless *http.Client
@@ -66,13 +67,15 @@ func NewClient(o ClientOptions) *Client {
 	if o.Silence == 0 {
 		o.Silence = DefaultSilence
 	}
-	u := url.URL{Scheme: "http", Host: o.Peer.Addr(), Path: "/" + o.Peer.Stream + infix}
+	u := url.URL{Scheme: "http", Host: o.Peer.Addr()}
 	c := &Client{peer: o.Peer, keyless: len(o.Keys) == 0}
 	var tlsConfig *tls.Config
 	if o.Peer.TLS() {
 		u.Scheme = "https"
 		tlsConfig = &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
 	}
+	c.root = u.String()
+	u.Path = "/" + o.Peer.Stream + infix
 	c.base = u.String()
 	t := newTransport(tlsConfig, &c.traffic)
 	c.close = t.CloseIdleConnections
@@ -189,7 +192,11 @@ func (c *Client) wrap(ctx context.Context, err error) error {
 // get asks for a path below the stream's /m4f/. The answer's body must be
 // closed.
 func (c *Client) get(ctx context.Context, endless bool, path string, query url.Values) (*http.Response, error) {
-	u := c.base + path
+	return c.getAt(ctx, endless, c.base+path, query)
+}
+
+// getAt asks for a URL of the peer.
+func (c *Client) getAt(ctx context.Context, endless bool, u string, query url.Values) (*http.Response, error) {
 	if len(query) > 0 {
 		u += "?" + query.Encode()
 	}
@@ -346,12 +353,21 @@ func (c *Client) Segments(ctx context.Context, from, to m4f.UTC) ([]archive.Elem
 // lines asks for a list of JSON objects, one a line. Errors of fn are the
 // peer's fault.
 func (c *Client) lines(ctx context.Context, path string, query url.Values, most int, fn func([]byte) error) error {
-	res, err := c.get(ctx, false, path, query)
+	u := c.base + path
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	return c.linesAt(ctx, u, path, most, fn)
+}
+
+// linesAt is lines at any URL of the peer; what names the list in errors.
+func (c *Client) linesAt(ctx context.Context, u, what string, most int, fn func([]byte) error) error {
+	res, err := c.getAt(ctx, false, u, nil)
 	if err != nil {
 		return c.wrap(ctx, err)
 	}
 	defer res.Body.Close()
-	return c.wrap(ctx, eachLine(res.Body, path, most, fn))
+	return c.wrap(ctx, eachLine(res.Body, what, most, fn))
 }
 
 // eachLine reads lines of at most maxLine bytes, and no more than most of them;

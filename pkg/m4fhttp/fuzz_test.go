@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http/httptest"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/icholy/digest"
@@ -85,6 +87,33 @@ func FuzzAuthorization(f *testing.F) {
 		r.Header.Set("Authorization", header)
 		if a.Allow(httptest.NewRecorder(), r) {
 			t.Fatalf("%q is let in", header)
+		}
+	})
+}
+
+// Whatever a peer lists: what is taken of it lies below the root, and nothing in
+// it harms a terminal.
+func FuzzListed(f *testing.F) {
+	f.Add([]byte(`{"name":"sport/hd","target_duration":360000,"via":["0123456789abcdef"]}`))
+	f.Add([]byte(`{"name":"../x","target_duration":-1,"via":null}`))
+	f.Add([]byte(`{"name":"a/./b","via":["\u001b[2J"]}`))
+	f.Add([]byte(`{"name":"a\u0000b\\c","target_duration":1e300}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		l, ok, err := parseListed(line)
+		if err != nil || !ok {
+			return
+		}
+		dir := filepath.Join("/root", filepath.FromSlash(l.Name))
+		if rel, err := filepath.Rel("/root", dir); err != nil || rel != l.Name || strings.HasPrefix(rel, ".") {
+			t.Fatalf("%q lies at %s", l.Name, dir)
+		}
+		if len(l.Name) > 255 || l.TargetDuration < 0 || len(l.Via) > maxListed {
+			t.Fatalf("taken: %+v", l)
+		}
+		for _, id := range l.Via {
+			if len(id) > maxText+4 || strings.ContainsAny(id, "\x1b\n\x00") {
+				t.Fatalf("taken: %q", id)
+			}
 		}
 	})
 }

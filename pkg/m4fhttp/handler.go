@@ -135,6 +135,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, key string) erro
 		w.Header().Set("Allow", "GET, HEAD")
 		return problemf(http.StatusMethodNotAllowed, "M4F is read with GET")
 	}
+	if r.URL.Path == streamsPath {
+		return h.serveStreams(w, r)
+	}
 	at := strings.LastIndex(r.URL.Path, infix)
 	if at < 1 {
 		return problemf(http.StatusNotFound, "nothing is here; M4F is at /STREAM/m4f/info and beside it")
