@@ -135,7 +135,14 @@ func FuzzParseFragment(f *testing.F) {
 func FuzzParseHeaderBox(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := ParseHeaderBox(b)
-		if err == nil && !bytes.Equal(h.AppendBox(nil), b[:HeaderBoxSize]) {
+		if err != nil {
+			return
+		}
+		again := h.AppendBox(nil)
+		if b[130]|b[131] == 0 { // an earlier version's, without a checksum
+			again[130], again[131] = 0, 0
+		}
+		if !bytes.Equal(again, b[:HeaderBoxSize]) {
 			t.Fatalf("%+v is written otherwise than read", h)
 		}
 	})

@@ -75,7 +75,31 @@ func (h *Header) AppendBox(dst []byte) []byte {
 	p = binary.BigEndian.AppendUint32(p, h.Errored)
 	p = binary.BigEndian.AppendUint16(p, uint16(h.Flags))
 	p = append(p, 0, 0)
-	return appendBox(dst, uuidBox(uuidHeader, p))
+	dst = appendBox(dst, uuidBox(uuidHeader, p))
+	binary.BigEndian.PutUint16(dst[len(dst)-2:], headerSum(dst[len(dst)-HeaderBoxSize:]))
+	return dst
+}
+
+// headerSum is the checksum of a segment header box, over its bytes before the
+// checksum: CRC-16 with polynomial 0x1021, started with 0xFFFF (ITU-T V.41 has
+// the polynomial). It finds every burst of up to 16 bits. What would be 0 is
+// 0xFFFF: 0 says that there is none, as boxes of earlier versions do.
+func headerSum(box []byte) uint16 {
+	sum := uint16(0xFFFF)
+	for _, b := range box[:HeaderBoxSize-2] {
+		sum ^= uint16(b) << 8
+		for range 8 {
+			carry := sum & 0x8000
+			sum <<= 1
+			if carry != 0 {
+				sum ^= 0x1021
+			}
+		}
+	}
+	if sum == 0 {
+		return 0xFFFF
+	}
+	return sum
 }
 
 // IsHeaderBox says whether b starts with a segment header box of any version.
@@ -110,8 +134,9 @@ func ParseHeaderBox(box []byte) (Header, error) {
 	h.Lost = binary.BigEndian.Uint32(b[92:])
 	h.Errored = binary.BigEndian.Uint32(b[96:])
 	h.Flags = Flags(binary.BigEndian.Uint16(b[100:]))
+	sum := binary.BigEndian.Uint16(b[102:])
 	switch {
-	case box[25]|box[26]|box[27]|b[102]|b[103] != 0:
+	case box[25]|box[26]|box[27] != 0:
 		return h, errors.New("segment header: reserved bytes are not 0")
 	case h.MediaTime < 0 || h.MediaTime >= Wrap:
 		return h, fmt.Errorf("segment header: media time %d is not a 33-bit time", h.MediaTime)
@@ -119,6 +144,8 @@ func ParseHeaderBox(box []byte) (Header, error) {
 		return h, fmt.Errorf("segment header: unknown flags %#x", uint16(h.Flags))
 	case h.Length == 0 || h.Length > MaxMedia:
 		return h, fmt.Errorf("segment header: length %d, want 1 to %d", h.Length, MaxMedia)
+	case sum != 0 && sum != headerSum(box):
+		return h, fmt.Errorf("segment header: its checksum is %04x, its bytes have %04x", sum, headerSum(box))
 	}
 	return h, h.CheckTimes()
 }

@@ -119,6 +119,9 @@ func TestReaderRefuses(t *testing.T) {
 	edit := func(at int, v ...byte) []byte {
 		b := bytes.Clone(good)
 		copy(b[at:], v)
+		if at > init && at < init+130 { // what the checksum does not catch
+			b[init+130], b[init+131] = 0, 0
+		}
 		return b
 	}
 	length := func(n uint64) []byte {
@@ -150,6 +153,7 @@ func TestReaderRefuses(t *testing.T) {
 		{"endless moov", "moov", edit(24, 0x7F, 0xFF)},
 		{"endless unknown box", "passed over", append(edit(0)[:init], "\x7f\xff\xff\xffabcd"...)},
 		{"version", "later version", edit(init+24, 9)},
+		{"checksum", "checksum", edit(init+130, 1, 2)},
 	} {
 		got, err := readAll(NewReader(bytes.NewReader(c.b)))
 		if len(got) != 0 || err == nil || !strings.Contains(err.Error(), c.says) {

@@ -41,6 +41,26 @@ func TestHeaderBoxRoundTrip(t *testing.T) {
 	})
 }
 
+// TestHeaderBoxSum: a box with any one bit turned is refused, and one that has no
+// checksum is read.
+func TestHeaderBoxSum(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := drawHeader(t)
+		b := h.AppendBox(nil)
+		for bit := range 8 * len(b) {
+			b[bit/8] ^= 1 << (bit % 8)
+			if got, err := ParseHeaderBox(b); err == nil && got != h {
+				t.Fatalf("bit %d turned: %+v was accepted for %+v", bit, got, h)
+			}
+			b[bit/8] ^= 1 << (bit % 8)
+		}
+		b[130], b[131] = 0, 0
+		if got, err := ParseHeaderBox(b); err != nil || got != h {
+			t.Fatalf("without a checksum: %+v, %v", got, err)
+		}
+	})
+}
+
 func TestHeaderBoxRefusals(t *testing.T) {
 	h := Header{Length: 1, MediaTime: 5}
 	good := h.AppendBox(nil)
