@@ -32,6 +32,13 @@ const (
 	maxHours    = 1 << 20  // lines of an answer: 119 years
 	maxSegments = 1 << 20  // lines of an answer: 48 days of 4 s segments
 	maxText     = 1000     // bytes of a peer's words that are repeated
+
+	// A list of segments of a span has at most fewSegments, and mostASecond for
+	// each second: segments may be short, and damaged ones cover each other.
+	fewSegments = 4096
+	mostASecond = 8
+	// slack is how far a segment may lie beside the span that it was asked for.
+	slack = m4f.Timescale
 )
 
 // ClientOptions say which peer a client talks to, and how.
@@ -309,6 +316,7 @@ func (l *Live) clean() {
 // Hours asks for the hours of the peer's view that overlap a span.
 func (c *Client) Hours(ctx context.Context, from, to m4f.UTC) ([]archive.Hour, error) {
 	var hours []archive.Hour
+	const hourTicks = 3600 * m4f.Timescale
 	err := c.lines(ctx, "hours", span(from, to), maxHours, func(line []byte) error {
 		var w Hour
 		if err := json.Unmarshal(line, &w); err != nil {
@@ -322,8 +330,15 @@ func (c *Client) Hours(ctx context.Context, from, to m4f.UTC) ([]archive.Hour, e
 			Partial:  w.Partial,
 			Digest:   w.Digest,
 		}
-		if n := len(hours); n > 0 && hour.Start <= hours[n-1].Start {
+		switch n := len(hours); {
+		case n > 0 && hour.Start <= hours[n-1].Start:
 			return fmt.Errorf("hour %s is not after the one ahead of it", w.Start)
+		case hour.Start%hourTicks != 0:
+			return fmt.Errorf("hour %s is not a full one", w.Start)
+		case hour.Start.Add(2*hourTicks) <= from, to > 0 && hour.Start >= to:
+			return fmt.Errorf("hour %s was not asked for", w.Start)
+		case hour.Segments < 0 || hour.Segments > maxSegments || hour.Bytes < 0 || hour.Bytes > maxSegments*m4f.MaxMedia:
+			return fmt.Errorf("hour %s with %d segments and %d bytes", w.Start, hour.Segments, hour.Bytes)
 		}
 		hours = append(hours, hour)
 		return nil
@@ -335,7 +350,11 @@ func (c *Client) Hours(ctx context.Context, from, to m4f.UTC) ([]archive.Hour, e
 // in playing order.
 func (c *Client) Segments(ctx context.Context, from, to m4f.UTC) ([]archive.Element, error) {
 	var list []archive.Element
-	err := c.lines(ctx, "segments", span(from, to), maxSegments, func(line []byte) error {
+	most := maxSegments
+	if to > from {
+		most = int(min(int64(most), fewSegments+int64(to-from)/m4f.Timescale*mostASecond))
+	}
+	err := c.lines(ctx, "segments", span(from, to), most, func(line []byte) error {
 		var w Record
 		if err := json.Unmarshal(line, &w); err != nil {
 			return err
@@ -343,6 +362,9 @@ func (c *Client) Segments(ctx context.Context, from, to m4f.UTC) ([]archive.Elem
 		e, err := w.Element()
 		if err != nil {
 			return err
+		}
+		if last := e.Parts[len(e.Parts)-1]; e.UTC.Add(last.To+slack) < from || to > 0 && e.UTC.Add(e.Parts[0].From-slack) > to {
+			return fmt.Errorf("segment %s was not asked for: it begins at %s", e.ID, Time(e.UTC))
 		}
 		list = append(list, e)
 		return nil
