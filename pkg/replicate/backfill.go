@@ -2,9 +2,11 @@ package replicate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -51,6 +53,12 @@ type BackfillOptions struct {
 	Order  Order
 	DryRun bool
 	Known  *Known // hours that need no look, see DiffOptions
+	// Refused holds back segments that the other side has not given of late;
+	// nil: none.
+	Refused *Refused
+	// Share is what others have in common with this backfill who fill the same
+	// archive; nil: there are none.
+	Share *Share
 	// Defer takes a segment out of the backfill where it returns true; nil:
 	// none.
 	Defer func(*archive.Want) bool
@@ -143,6 +151,8 @@ type filler struct {
 	told     bool                // Progress has been called
 	fetcher  fetcher
 	failures int // requests that failed, one after the other
+	nonsense int // answers that made no sense, one after the other
+	missed   int // segments that could not be had
 }
 
 // amount is how much media is meant.
@@ -157,7 +167,7 @@ func newFiller(ctx context.Context, dst *archive.Stream, src Side, o BackfillOpt
 		o.Log = slog.Default()
 	}
 	f := &filler{BackfillOptions: o, src: src, sink: newSink(dst, o.Writer)}
-	f.fetcher = fetcher{src: src, jobs: o.Jobs, limit: o.Limit}
+	f.fetcher = fetcher{src: src, jobs: o.Jobs, limit: o.Limit, share: o.Share, dst: dst, heal: true}
 	theirs, err := src.Info(ctx)
 	if err != nil {
 		return nil, err
@@ -311,11 +321,18 @@ func (f *filler) wants(ctx context.Context, w window) (wants []archive.Want, def
 			return nil, 0, err
 		}
 	}
-	if wants, err = f.dst.Wants(recs); err != nil || f.Defer == nil {
-		return wants, 0, err
+	if wants, err = f.dst.Wants(recs); err != nil {
+		return nil, 0, err
 	}
 	all := len(wants)
-	wants = slices.DeleteFunc(wants, func(w archive.Want) bool { return f.Defer(&w) })
+	now := time.Now()
+	wants = slices.DeleteFunc(wants, func(w archive.Want) bool {
+		if !w.Local && f.Refused.holds(occurrence{w.ID, w.UTC}, now) {
+			f.result.Left++
+			return true
+		}
+		return f.Defer != nil && f.Defer(&w)
+	})
 	return wants, all - len(wants), nil
 }
 
@@ -409,27 +426,29 @@ func (f *filler) progress(at m4f.UTC) {
 	})
 }
 
-// maxFailures is after how many segments that could not be had, one after the
-// other, the other side counts as out of reach.
-const maxFailures = 3
+const (
+	// maxFailures is after how many segments that could not be had, one after
+	// the other, the other side counts as out of reach.
+	maxFailures = 3
+	// maxNonsense is after how many answers that are not what was asked for, one
+	// after the other, nothing more is asked.
+	maxNonsense = 12
+	// maxTold is how many segments that could not be had are told one by one.
+	maxTold = 3
+)
 
 // take puts what came into the archive. What could not be had is counted and
 // logged, unless it means that the other side is gone.
 func (f *filler) take(ctx context.Context, got fetched) error {
 	w := &got.want
 	if got.err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if f.failures++; !refusal(got.err) && f.failures >= maxFailures {
-			return got.err
-		}
-		f.result.Left++
-		f.wasted += got.came
-		f.Log.Warn("could not get a segment", "peer", f.src.String(), "segment", w.ID, "start", m4fhttp.Time(w.UTC), "err", got.err)
+		return f.miss(ctx, got)
+	}
+	f.failures, f.nonsense = 0, 0
+	if got.gone {
 		return nil
 	}
-	f.failures = 0
+	f.Refused.remove(occurrence{w.ID, w.UTC})
 	if err := f.put(w, got.seg); err != nil {
 		return err
 	}
@@ -442,5 +461,34 @@ func (f *filler) take(ctx context.Context, got fetched) error {
 	}
 	f.result.Segments++
 	f.result.Bytes += int64(w.Length)
+	return nil
+}
+
+// miss takes note of a segment that could not be had, and returns an error where
+// there is no use in asking for more.
+func (f *filler) miss(ctx context.Context, got fetched) error {
+	w := &got.want
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var bad *m4fhttp.BadAnswerError
+	switch {
+	case !refusal(got.err):
+		if f.failures++; f.failures >= maxFailures {
+			return got.err
+		}
+	case errors.As(got.err, &bad):
+		if f.nonsense++; f.nonsense >= maxNonsense {
+			return got.err
+		}
+	}
+	f.result.Left++
+	f.wasted += got.came
+	first := f.Refused.add(occurrence{w.ID, w.UTC}, time.Now())
+	level := slog.LevelDebug
+	if f.missed++; first && f.missed <= maxTold {
+		level = slog.LevelWarn
+	}
+	f.Log.Log(ctx, level, "could not get a segment", "peer", f.src.String(), "segment", w.ID, "start", m4fhttp.Time(w.UTC), "err", got.err)
 	return nil
 }

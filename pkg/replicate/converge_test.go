@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,6 +106,7 @@ func equalViews(t testing.TB, archives []*archive.Stream) error {
 // recorded at some of them, and end with equal views, without a segment in them
 // that overlaps another.
 func TestFollowProperty(t *testing.T) {
+	fewerChecks(t, 4)
 	rapid.Check(t, func(rt *rapid.T) {
 		draw := func(label string, from int) []spec {
 			return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) spec {
@@ -143,6 +146,20 @@ func TestFollowProperty(t *testing.T) {
 			noOverlap(rt, view(t, a))
 		}
 	})
+}
+
+// fewerChecks makes rapid check a test a quarter as often, or so.
+func fewerChecks(t *testing.T, by int) {
+	f := flag.Lookup("rapid.checks")
+	was := f.Value.String()
+	n, err := strconv.Atoi(was)
+	if err == nil {
+		err = f.Value.Set(strconv.Itoa(max(n/by, 1)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(was) })
 }
 
 // noOverlap wants no media time to be shown twice.

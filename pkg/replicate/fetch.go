@@ -20,6 +20,9 @@ type fetched struct {
 	seg  *m4f.Segment // nil where the media is here
 	err  error
 	came int64 // bytes of it that count as under way
+
+	flight *flight // of a segment that others are kept from fetching
+	gone   bool    // it is no longer wanted: another peer gave it meanwhile
 }
 
 // fetcher gets segments of another archive.
@@ -27,6 +30,10 @@ type fetcher struct {
 	src   Side
 	jobs  int // how many at once
 	limit *rate.Limiter
+
+	share *Share          // with whoever else fetches; nil: nobody
+	dst   *archive.Stream // where segments go; it may be nil where share is
+	heal  bool            // what is live goes first
 
 	// under counts bytes that have come of segments that are not done: whoever
 	// takes a segment takes its part away.
@@ -45,24 +52,7 @@ func (f *fetcher) get(ctx context.Context, wants []archive.Want, fn func(fetched
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	queue := make(chan chan fetched, f.jobs-1)
-	go func() {
-		defer close(queue)
-		for _, w := range wants {
-			c := make(chan fetched, 1)
-			select {
-			case queue <- c:
-			case <-ctx.Done():
-				return
-			}
-			go func() {
-				got := fetched{want: w}
-				if !w.Local {
-					got.seg, got.came, got.err = f.one(ctx, &w.Record)
-				}
-				c <- got
-			}()
-		}
-	}()
+	go f.start(ctx, wants, queue)
 	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
 	stopped := false
@@ -73,7 +63,73 @@ func (f *fetcher) get(ctx context.Context, wants []archive.Want, fn func(fetched
 			stopped = true
 			cancel()
 		}
+		f.finish(&got)
 	}
+}
+
+// start begins to get one segment after the other. A slot is taken ahead of each,
+// in their order, so that one whose turn it is never waits for one behind it.
+func (f *fetcher) start(ctx context.Context, wants []archive.Want, queue chan<- chan fetched) {
+	defer close(queue)
+	for _, w := range wants {
+		if f.heal && f.share.yield(ctx, nil, yieldSegment) != nil || f.slots().take(ctx) != nil {
+			return
+		}
+		c := make(chan fetched, 1)
+		select {
+		case queue <- c:
+		case <-ctx.Done():
+			f.slots().give()
+			return
+		}
+		go func() {
+			got := fetched{want: w}
+			if !w.Local {
+				f.fetch(ctx, &got)
+			}
+			c <- got
+		}()
+	}
+}
+
+// slots are those that segments of this fetcher take.
+func (f *fetcher) slots() Slots {
+	if !f.heal || f.share == nil {
+		return nil
+	}
+	return f.share.Slots
+}
+
+// finish lets others go on once a segment is where it belongs.
+func (f *fetcher) finish(got *fetched) {
+	f.share.land(got.want.ID, got.flight)
+	f.slots().give()
+}
+
+// fetch gets a segment, unless somebody else does.
+func (f *fetcher) fetch(ctx context.Context, got *fetched) {
+	var err error
+	if got.flight, _, err = f.share.join(ctx, got.want.ID, !f.heal); err != nil {
+		got.err = err
+		return
+	}
+	if f.share != nil && f.dst != nil {
+		if has, err := f.dst.Has(got.want.ID, got.want.UTC); err == nil && has {
+			wants, err := f.dst.Wants([]archive.Record{got.want.Record})
+			switch {
+			case err != nil:
+				got.err = err
+				return
+			case len(wants) == 0:
+				got.gone = true
+				return
+			case wants[0].Local:
+				got.want = wants[0]
+				return
+			}
+		}
+	}
+	got.seg, got.came, got.err = f.one(ctx, &got.want.Record, got.flight)
 }
 
 // await waits for a segment, and ticks meanwhile unless that is over.
@@ -95,11 +151,12 @@ const tries = 3
 
 // one asks for a segment, and again where a connection broke. It counts no more
 // than the segment's bytes as under way, and none twice.
-func (f *fetcher) one(ctx context.Context, rec *archive.Record) (seg *m4f.Segment, came int64, err error) {
+func (f *fetcher) one(ctx context.Context, rec *archive.Record, fl *flight) (seg *m4f.Segment, came int64, err error) {
 	for i := range tries {
 		n := int64(0)
-		seg, err = f.src.Fetch(ctx, rec, &Flow{Limit: f.limit, Count: func(k int) {
+		seg, err = f.src.Fetch(ctx, rec, &Flow{Limit: f.limit, Yield: f.yield(fl), Count: func(k int) {
 			n += int64(k)
+			fl.flow()
 			if more := min(n, int64(rec.Length)) - came; more > 0 {
 				came += more
 				f.under.Add(more)
@@ -114,6 +171,14 @@ func (f *fetcher) one(ctx context.Context, rec *archive.Record) (seg *m4f.Segmen
 		}
 	}
 	return seg, came, err
+}
+
+// yield is what a flow calls to let what is live go first; nil where this is.
+func (f *fetcher) yield(fl *flight) func(context.Context) error {
+	if !f.heal || f.share == nil {
+		return nil
+	}
+	return func(ctx context.Context) error { return f.share.yield(ctx, fl, yieldRead) }
 }
 
 // transient says whether the other side may do better when asked again at

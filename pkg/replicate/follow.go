@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/clock"
@@ -29,10 +28,13 @@ type FollowOptions struct {
 	Delay func(*archive.Record) time.Duration
 	// LiveOnly takes only what extends the archive: no healing, no filling.
 	LiveOnly bool
-	// Limit bounds the rate of reconciliation; what the peer lists as new is
-	// fetched at once.
-	Limit *rate.Limiter
+	// Share is what the Followers of one archive have in common. Its rate is
+	// that of reconciliation; what the peer lists as new is fetched at once.
+	Share *Share
 	Jobs  int // 0: DefaultJobs
+	// Depth is how far back the archive is kept: what is older is not fetched;
+	// 0: as far as its horizon.
+	Depth time.Duration
 	// ReconcileEvery is how often the archives are compared while the peer is
 	// being followed, beside each time that it is reached again; 0: ten minutes.
 	ReconcileEvery time.Duration
@@ -93,11 +95,15 @@ type Follower struct {
 	pending  pendingHeap
 	lost     bool // something listed was dropped: compare the archives
 	gapsOnly bool
+	newest   m4f.UTC       // end of the archive, when last looked at
+	asked    time.Time     // when what was dropped was last compared
+	ahead    bool          // the peer has listed what is not there yet, by the clock
 	overdue  int64         // bytes being fetched that a comparison found missing
 	grown    chan struct{} // capacity 1: pending has changed
 	compare  chan struct{} // capacity 1: reconcile now
 	cursor   archive.Cursor
 	known    Known
+	refused  Refused
 }
 
 // maxPending bounds the records that wait; what comes beyond it is left to
@@ -120,6 +126,9 @@ func NewFollower(dst *archive.Stream, peer *m4fhttp.Client, o FollowOptions) *Fo
 	}
 	if o.Jobs <= 0 {
 		o.Jobs = DefaultJobs
+	}
+	if o.Share == nil {
+		o.Share = &Share{}
 	}
 	return &Follower{
 		FollowOptions: o,
@@ -234,7 +243,7 @@ func (f *Follower) connected(ctx context.Context) error {
 	}
 	f.known.forget()
 	f.mu.Lock()
-	f.gapsOnly = gapsOnly
+	f.gapsOnly, f.newest = gapsOnly, own.Newest
 	f.stats.Connected, f.stats.Err = true, nil
 	f.mu.Unlock()
 	f.Log.Info("following a peer", "peer", f.peer.String())
@@ -266,12 +275,46 @@ func (f *Follower) event(ev *m4fhttp.ChangeEvent) {
 		f.stats.Status = ev.Status
 	}
 	f.mu.Unlock()
-	if ev.Record != nil {
+	if ev.Record != nil && f.timely(ev.Record) {
 		f.push(*ev.Record, false)
 	}
 	if ev.Status != nil && f.OnStatus != nil {
 		f.OnStatus(ev.Status, nil)
 	}
+}
+
+const (
+	// timely is how far behind the end of the archive a segment may end that is
+	// fetched as soon as it is listed: what is older is healing, which a
+	// comparison does in order and at its rate, behind what is live.
+	timely = 90 * m4f.Timescale
+	// maxAhead is how far ahead of the clock a segment may be dated.
+	maxAhead = time.Hour
+)
+
+// latest is where what may be taken of the peer ends.
+func (f *Follower) latest() m4f.UTC { return m4f.UTCOf(f.Clock.Now().Add(maxAhead)) }
+
+// timely says whether a record that the peer has listed is to be looked at by
+// itself.
+func (f *Follower) timely(rec *archive.Record) bool {
+	late := rec.UTC > f.latest()
+	f.mu.Lock()
+	tell := late && !f.ahead
+	f.ahead = f.ahead || late
+	old := rec.End() < f.newest.Add(-timely)
+	if old && !f.LiveOnly {
+		f.lost = true
+	}
+	f.mu.Unlock()
+	if old {
+		signal(f.grown)
+	}
+	if tell {
+		f.Log.Error("a peer has segments that are dated in the future and not taken before their time; set the clocks of both nodes",
+			"peer", f.peer.String(), "start", m4fhttp.Time(rec.UTC))
+	}
+	return !late && !old
 }
 
 // pendingRecord is a record that the peer has listed and that is looked at when it
@@ -328,15 +371,22 @@ func (f *Follower) pop() (due []pendingRecord, next time.Duration) {
 	return due, time.Hour
 }
 
-// rested is called when nothing is due, and has compared what was dropped. A
-// live stream always has something pending, so that is not waited for.
-func (f *Follower) rested() {
+// rested is called when nothing is due, and has compared what was dropped: now,
+// or in the time that it returns. A live stream always has something pending, so
+// that is not waited for.
+func (f *Follower) rested() (next time.Duration) {
+	now := f.Clock.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.lost && len(f.pending) < maxPending {
-		f.lost = false
-		signal(f.compare)
+	if !f.lost || len(f.pending) >= maxPending {
+		return time.Hour
 	}
+	if wait := compareEvery - now.Sub(f.asked); wait > 0 && wait <= compareEvery {
+		return wait
+	}
+	f.lost, f.asked = false, now
+	signal(f.compare)
+	return time.Hour
 }
 
 // work looks at records as they become due.
@@ -352,7 +402,7 @@ func (f *Follower) work(ctx context.Context) (err error) {
 			}
 			continue
 		}
-		f.rested()
+		next = min(next, f.rested())
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -389,12 +439,15 @@ func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord)
 		overdue(&wants[i], 1)
 	}
 	done := 0
-	get := fetcher{src: f.peer, jobs: f.Jobs}
+	defer f.Share.hurry()()
+	get := fetcher{src: f.peer, jobs: f.Jobs, share: f.Share, dst: f.dst}
 	get.get(ctx, wants, func(got fetched) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		if got.err == nil {
+		if got.gone {
+			// Another peer was faster.
+		} else if got.err == nil {
 			if err := sink.put(&got.want, got.seg); err != nil {
 				f.writeFailed(err)
 				return false
@@ -427,6 +480,9 @@ func (f *Follower) wants(sink *sink, due []pendingRecord) ([]archive.Want, error
 		return nil, err
 	}
 	sink.newest = info.Newest
+	f.mu.Lock()
+	f.newest = info.Newest
+	f.mu.Unlock()
 	recs := make([]archive.Record, 0, len(due))
 	for i := range due {
 		if !f.LiveOnly || due[i].End() > info.Newest {
@@ -449,6 +505,8 @@ const (
 	// left to reconciliation.
 	maxTries = 10
 	againIn  = time.Second
+	// mostAgainIn is the longest pause between two tries.
+	mostAgainIn = 15 * time.Second
 	// fullAgainIn is when the archive is tried again that could not be written.
 	fullAgainIn = 3 * time.Second
 )
@@ -464,8 +522,8 @@ func (f *Follower) again(p *pendingRecord) {
 	}
 	wait := fullAgainIn
 	if f.stats.WriteErr == nil {
+		wait = min(againIn<<p.tries, mostAgainIn)
 		p.tries++
-		wait = againIn
 	}
 	p.due = f.Clock.Now().Add(wait)
 	f.pushLocked(*p)
@@ -502,10 +560,15 @@ func (f *Follower) writeFailed(err error) {
 	}
 }
 
+// compareEvery is the least time between two comparisons that nothing but the
+// peer's list asks for: a peer that is being filled itself lists much.
+const compareEvery = 5 * time.Second
+
 // reconcile compares and fills, each time that it is asked to and from time to
 // time.
 func (f *Follower) reconcile(ctx context.Context) error {
 	said := ""
+	pause := f.MaxRetry
 	for {
 		select {
 		case <-ctx.Done():
@@ -524,16 +587,17 @@ func (f *Follower) reconcile(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err == nil {
-			said = ""
+			said, pause = "", f.MaxRetry
 			continue
 		}
 		if text := causeOf(err); said != text {
 			said = text
 			f.Log.Warn("comparison with a peer broke off", "peer", f.peer.String(), "err", err)
 		}
-		if err := f.sleep(ctx, f.MaxRetry); err != nil {
+		if err := f.sleep(ctx, pause); err != nil {
 			return err
 		}
+		pause = max(min(2*pause, f.ReconcileEvery), f.MaxRetry)
 		f.Reconcile()
 	}
 }
@@ -554,19 +618,35 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if theirs.Newest == 0 {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.stats.Reconciled, f.stats.Left = f.Clock.Now(), 0
+		return nil
+	}
 	f.setReconciling(true, 0)
 	defer f.setReconciling(false, 0)
 	before := Progress{}
+	edge := theirs.Newest
+	if latest := f.latest(); edge > latest {
+		f.mu.Lock()
+		edge = f.newest
+		f.mu.Unlock()
+	}
 	result, err := Backfill(ctx, f.dst, f.peer, BackfillOptions{
-		Limit:  f.Limit,
-		Jobs:   f.Jobs,
-		Order:  Oldest,
-		Known:  &f.known,
-		Log:    f.Log,
-		Writer: f.Writer,
+		From:    f.from(theirs),
+		To:      min(theirs.Newest, f.latest()),
+		Limit:   f.Share.Limit,
+		Jobs:    f.Jobs,
+		Order:   Oldest,
+		Known:   &f.known,
+		Refused: &f.refused,
+		Share:   f.Share,
+		Log:     f.Log,
+		Writer:  f.Writer,
 		// What is at the live edge is treated as if it had been listed just now.
 		Defer: func(w *archive.Want) bool {
-			if w.UTC < theirs.Newest.Add(-followed) {
+			if w.UTC < edge.Add(-followed) {
 				return false
 			}
 			f.push(w.Record, true)
@@ -590,6 +670,24 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 	f.mu.Unlock()
 	f.logFilled(result, err)
 	return err
+}
+
+// from is where filling begins: at the archive's depth, in whole hours as pruning
+// has it, so that nothing is fetched to be pruned at once; 0: at its horizon. A
+// clock that runs ahead of all that is recorded does not count.
+func (f *Follower) from(theirs SideInfo) m4f.UTC {
+	if f.Depth == 0 {
+		return 0
+	}
+	horizon, err := f.dst.Horizon()
+	if err != nil {
+		return 0 // Backfill meets the error again
+	}
+	f.mu.Lock()
+	end := max(f.newest, theirs.Newest).Add(hour)
+	f.mu.Unlock()
+	from := min(m4f.UTCOf(f.Clock.Now()), end).Add(-m4f.Ticks(f.Depth))
+	return max(horizon, from/hour*hour, 1)
 }
 
 // logFilled tells what came of a comparison, where anything did.

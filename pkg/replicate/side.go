@@ -34,11 +34,12 @@ type Side interface {
 	Fetch(ctx context.Context, rec *archive.Record, flow *Flow) (*m4f.Segment, error)
 }
 
-// Flow is what fetched bytes pass: they are counted as they come and then held to
-// a rate.
+// Flow is what fetched bytes pass: they are counted as they come, held up where
+// something else goes first, and then held to a rate.
 type Flow struct {
-	Limit *rate.Limiter // nil: none
-	Count func(n int)   // called with each piece, from the goroutine that fetches; nil: not
+	Limit *rate.Limiter               // nil: none
+	Count func(n int)                 // called with each piece, from the goroutine that fetches; nil: not
+	Yield func(context.Context) error // called behind Count; nil: not
 }
 
 // pass counts n bytes and waits until the rate allows them.
@@ -48,6 +49,11 @@ func (f *Flow) pass(ctx context.Context, n int) error {
 	}
 	if f.Count != nil {
 		f.Count(n)
+	}
+	if f.Yield != nil {
+		if err := f.Yield(ctx); err != nil {
+			return err
+		}
 	}
 	return take(ctx, f.Limit, n)
 }
