@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -73,14 +71,11 @@ func (l *link) once(ctx context.Context) {
 	in := l.s.cfg.Inputs[l.index]
 	client := m4fhttp.NewClient(m4fhttp.ClientOptions{Peer: l.peer, Keys: *l.s.node.keys.Load(), Silence: in.SourceTimeout})
 	defer client.Close()
-	var limit *rate.Limiter
-	if r := l.s.cfg.DVR.ReplicateRate; r > 0 {
-		limit = rate.NewLimiter(rate.Limit(r), int(max(r/4, 64<<10)))
-	}
 	f := replicate.NewFollower(l.s.archive(), client, replicate.FollowOptions{
 		Delay:    l.delay,
 		LiveOnly: !l.replicate,
-		Limit:    limit,
+		Share:    l.s.share,
+		Depth:    l.s.cfg.DVR.Depth,
 		MaxRetry: in.MaxRetryTimeout,
 		OnStatus: l.onStatus,
 		Log:      l.s.log,

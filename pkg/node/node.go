@@ -26,6 +26,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/ingest"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/replicate"
 	"github.com/twindvr/twindvr/pkg/serve"
 )
 
@@ -57,6 +58,7 @@ type Node struct {
 
 	keys atomic.Pointer[[]string] // cluster keys in force
 	hub  ingest.Hub               // of the streams' sources
+	fill replicate.Slots          // for segments that fill archives from peers
 
 	mu      sync.Mutex
 	streams map[string]*running
@@ -83,7 +85,7 @@ func New(opt Options) *Node {
 	}
 	n := &Node{
 		opt: opt, id: m4fhttp.NewNodeID(), log: opt.Log, started: time.Now(), cfg: opt.Config,
-		streams: map[string]*running{}, retired: map[string]*running{},
+		fill: replicate.NewSlots(filling), streams: map[string]*running{}, retired: map[string]*running{},
 	}
 	n.keys.Store(&opt.Config.ClusterKeys)
 	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, nil, opt.Log)

@@ -428,6 +428,7 @@ func (r *recorder) run() {
 		}
 	}()
 	for seg := range r.queue {
+		r.s.writing.Store(time.Now().UnixNano())
 		for {
 			err := r.write(seg)
 			r.s.wrote(err)
@@ -441,6 +442,7 @@ func (r *recorder) run() {
 			}
 			break
 		}
+		r.s.writing.Store(0)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/event"
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/replicate"
 )
 
 // retryOpen is how often an archive that cannot be opened is tried again.
@@ -32,11 +33,14 @@ type stream struct {
 	links   []*link   // by input; nil for a source
 	mirrors []*link   // replication where it has a port of its own
 	ctl     *controller
+	share   *replicate.Share // what the links have in common
 
 	notes chan event.Event // events to be kept, so that a slow disk holds up nobody
 	sum   summary          // of the archive
 	made  atomic.Int64     // how often the archive was begun anew
 	began time.Time
+
+	writing atomic.Int64 // since when a segment has been being recorded, Unix nanoseconds; 0: none is
 
 	mu      sync.Mutex // never held during input or output
 	arc     *archive.Stream
@@ -47,6 +51,7 @@ type stream struct {
 
 func newStream(n *Node, c *config.Stream) *stream {
 	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), began: time.Now()}
+	s.share = newShare(s)
 	s.sources = make([]*source, len(c.Inputs))
 	s.links = make([]*link, len(c.Inputs))
 	for i, in := range c.Inputs {
@@ -251,6 +256,7 @@ func (s *stream) wrote(err error) {
 	case err == nil && was != nil:
 		s.log.Info("the archive is written again")
 		s.note(event.Event{Kind: event.DiskBack, Msg: "the archive is written again"})
+		s.reconcile()
 	}
 }
 
