@@ -26,7 +26,7 @@ type Unit struct {
 	Header   []byte
 	Codec    m4f.Codec // as the frame's own header says it
 	Duration int64     // audio: ticks
-	First    int64     // number of the packet in which the unit begins
+	First    int64     // number of the packet in which the unit begins, see Keeper
 	PES      int64     // number of the PES packet on its track, from 1
 	block    *Block
 }
@@ -56,7 +56,8 @@ type Loss struct {
 
 // Handler takes what a Demuxer finds, in the order of the packets.
 type Handler interface {
-	// Program is a new program map, in force from packet number pkt on.
+	// Program is a new program map, in force from packet number pkt on (see
+	// Keeper for what is counted).
 	// afterLoss says that packets of the map's PID were lost before it.
 	Program(p *Program, pkt int64, afterLoss bool)
 	// VideoHeader is the dated PES header, number pes on its track, of a
@@ -64,6 +65,23 @@ type Handler interface {
 	VideoHeader(t *Track, dts, pes int64)
 	Unit(u *Unit)
 	Loss(l Loss)
+}
+
+// Keeper takes the packets of the program themselves, in the order in which they
+// are read: those of the PAT, of the PID of the program's map, of its elementary
+// streams and of its PCR, as far as they are known by then, and without those in
+// which a bit is wrong (transport_error_indicator). These alone are numbered,
+// from 0.
+type Keeper interface {
+	// Packet is the next packet; it is valid during the call.
+	Packet(p []byte)
+	// Table says that a section of the PAT, or of the program's map, that is in
+	// force was whole with the packet given last. All that is needed to believe
+	// it anew, other sections of it included, begins in packet first.
+	Table(pmt bool, first int64)
+	// Missing says that so many packets at most are missing ahead of the next,
+	// whatever the continuity counters show.
+	Missing(packets int64)
 }
 
 // Stats counts what a Demuxer has seen. All but Garbage are transport packets;
@@ -79,9 +97,10 @@ type Stats struct {
 // Demuxer reads one program of a transport stream.
 type Demuxer struct {
 	h       Handler
+	keep    Keeper // nil: none
 	want    uint16 // program number; 0: the lowest
 	fr      framer
-	n       int64 // number of the packet at hand
+	n       int64 // packets of the program so far, which is the number of the next
 	stats   Stats
 	byPID   [8192]*stream
 	pat     psiStream
@@ -106,6 +125,9 @@ type psiStream struct {
 	cc       int // -1: none yet
 	last     [PacketSize]byte
 	lastLen  int
+	begin    int64   // packet in which the section being collected begins
+	suspect  int64   // where the last section whose CRC does not hold began
+	places   []int64 // where the sections in force began last
 }
 
 // stream is the state of one elementary stream's PID.
@@ -146,8 +168,23 @@ func NewDemuxer(program uint16, h Handler) *Demuxer {
 	return d
 }
 
+// Keep has k take the packets of the program from now on.
+func (d *Demuxer) Keep(k Keeper) { d.keep = k }
+
 // Write takes the next bytes of the stream, cut anywhere.
 func (d *Demuxer) Write(p []byte) { d.fr.write(p, d.packet) }
+
+// WritePackets takes whole packets, of PacketSize bytes each. What does not begin
+// with a sync byte is a missing packet.
+func (d *Demuxer) WritePackets(p []byte) {
+	for ; len(p) >= PacketSize; p = p[PacketSize:] {
+		if p[0] == syncByte {
+			d.onPacket(p[:PacketSize:PacketSize], 0)
+		} else {
+			d.miss(1)
+		}
+	}
+}
 
 // Close hands out what is still held: the stream is over.
 func (d *Demuxer) Close() {
@@ -197,8 +234,20 @@ const Hidden = 16
 // is not known: the continuity counters will tell, unless Hidden or more are
 // missing between two packets of a PID. It returns the number of the next packet.
 func (d *Demuxer) Missing(packets int) int64 {
-	d.missing += int64(packets)
+	d.miss(int64(packets))
 	return d.n + int64(len(d.fr.carry)/PacketSize)
+}
+
+func (d *Demuxer) miss(packets int64) {
+	d.missing += packets
+	d.gone(packets)
+}
+
+// gone tells the keeper of missing packets.
+func (d *Demuxer) gone(packets int64) {
+	if d.keep != nil && packets > 0 {
+		d.keep.Missing(packets)
+	}
 }
 
 // Heard says whether a packet of that number or a later one has come on the PID
@@ -223,15 +272,14 @@ func (d *Demuxer) Programs() []uint16 { return d.seen }
 func (d *Demuxer) Program() *Program { return d.program }
 
 func (d *Demuxer) onPacket(p []byte, garbage int64) {
-	n := d.n
-	d.n++
 	d.stats.Packets++
-	switch {
-	case garbage == 0 || n == 0:
-	case len(d.seen) > 1 && garbage < Hidden*PacketSize:
+	switch missing := (garbage + PacketSize - 1) / PacketSize; {
+	case garbage == 0 || d.stats.Packets == 1:
+	case len(d.seen) > 1 && missing < Hidden:
 		// It may have been another program's: the counters will tell.
-		d.missing += (garbage + PacketSize - 1) / PacketSize
+		d.miss(missing)
 	default:
+		d.gone(missing)
 		d.h.Loss(Loss{})
 	}
 	pid := uint16(p[1]&0x1f)<<8 | uint16(p[2])
@@ -240,7 +288,21 @@ func (d *Demuxer) onPacket(p []byte, garbage int64) {
 		return
 	}
 	s := d.byPID[pid]
-	if p[1]&0x80 != 0 || p[3]&0xc0 != 0 {
+	if p[1]&0x80 != 0 {
+		d.unusable(p, pid)
+		if d.own(pid) || d.program == nil {
+			d.gone(1)
+		}
+		return
+	}
+	n := d.n
+	if d.own(pid) {
+		d.n++
+		if d.keep != nil {
+			d.keep.Packet(p)
+		}
+	}
+	if p[3]&0xc0 != 0 {
 		d.unusable(p, pid)
 		return
 	}
@@ -258,12 +320,17 @@ func (d *Demuxer) onPacket(p []byte, garbage int64) {
 	pay, pusi, cc := p[off:], p[1]&0x40 != 0, int(p[3]&15)
 	switch {
 	case pid == 0:
-		d.onPAT(pay, pusi, cc)
+		d.onPAT(n, pay, pusi, cc)
 	case pid == d.pmtPID && d.pmtPID != 0:
 		d.onPMT(n, pay, pusi, cc)
 	case s != nil:
 		d.onStream(s, n, pay, pusi, cc, disc)
 	}
+}
+
+// own says whether packets of a PID are the program's, as far as it is known.
+func (d *Demuxer) own(pid uint16) bool {
+	return pid == 0 || d.byPID[pid] != nil || pid == d.pmtPID || d.program != nil && pid == d.program.PCRPID
 }
 
 // unusable takes note of a packet with transport_error_indicator, or a scrambled
@@ -306,7 +373,7 @@ func (d *Demuxer) gap(s *psiStream, lost int) {
 	d.h.Loss(Loss{Lost: lost})
 }
 
-func (d *Demuxer) onPAT(pay []byte, pusi bool, cc int) {
+func (d *Demuxer) onPAT(n int64, pay []byte, pusi bool, cc int) {
 	repeat, lost := d.pat.count(cc, pay)
 	if repeat {
 		d.stats.Duplicates++
@@ -316,8 +383,14 @@ func (d *Demuxer) onPAT(pay []byte, pusi bool, cc int) {
 		d.pmtLost = true // it may have named another PID
 		d.gap(&d.pat, lost)
 	}
-	d.pat.sections.write(pay, pusi, func(sec []byte, _ bool) {
-		if !current(sec, tablePAT) || d.pat.tables.accept(sec) != tableNew {
+	d.pat.sections.write(pay, pusi, func(sec []byte, begun bool) {
+		first := d.pat.place(n, pusi, begun)
+		if !current(sec, tablePAT) {
+			return
+		}
+		verdict := d.pat.tables.accept(sec)
+		d.tell(&d.pat, sec, verdict, first)
+		if verdict != tableNew {
 			return
 		}
 		sections, whole := d.pat.tables.whole()
@@ -357,13 +430,16 @@ func (d *Demuxer) onPMT(n int64, pay []byte, pusi bool, cc int) {
 		d.pmtLost = true
 		d.gap(&d.pmt, lost)
 	}
-	d.pmt.sections.write(pay, pusi, func(sec []byte, _ bool) {
+	d.pmt.sections.write(pay, pusi, func(sec []byte, begun bool) {
+		first := d.pmt.place(n, pusi, begun)
 		// Several programs may share a PID for their maps.
 		if !current(sec, tablePMT) || uint16(sec[3])<<8|uint16(sec[4]) != d.number {
 			return
 		}
 		doubtful := false
-		switch d.pmt.tables.accept(sec) {
+		verdict := d.pmt.tables.accept(sec)
+		d.tell(&d.pmt, sec, verdict, first)
+		switch verdict {
 		case tableSame:
 			d.pmtLost = false
 			return
@@ -383,6 +459,43 @@ func (d *Demuxer) onPMT(n int64, pay []byte, pusi bool, cc int) {
 		p.Doubtful = doubtful
 		d.takeProgram(p, n, afterLoss)
 	})
+}
+
+// place is the packet in which a section begins that is whole with packet n:
+// one begins in a packet with payload_unit_start_indicator (13818-1 2.4.3.3).
+func (s *psiStream) place(n int64, pusi, begun bool) int64 {
+	first := s.begin
+	if begun {
+		first = n
+	}
+	if pusi {
+		s.begin = n // of the section behind
+	}
+	return first
+}
+
+// tell tells the keeper of a section that is in force: nothing to do with its
+// meaning.
+func (d *Demuxer) tell(s *psiStream, sec []byte, v verdict, first int64) {
+	if d.keep == nil {
+		return
+	}
+	if s == &d.pat && crc32MPEG(sec) != 0 { // believed when it comes twice
+		first, s.suspect = s.suspect, first
+	}
+	// A map is used at once where there is none yet.
+	if v == tableDoubtful && (s == &d.pat || d.program != nil) {
+		return
+	}
+	number := int(sec[6])
+	if n := len(s.tables.last); len(s.places) != n {
+		s.places = make([]int64, n)
+	}
+	if number < len(s.places) {
+		s.places[number] = first
+		first = slices.Min(s.places)
+	}
+	d.keep.Table(s == &d.pmt, first)
 }
 
 // takeProgram puts a map in force. A track that keeps its PID and codec goes

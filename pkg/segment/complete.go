@@ -125,6 +125,9 @@ func abs(x int64) int64 {
 // complete ends the segment being collected at the first waiting opening, and
 // begins the next.
 func (s *Segmenter) complete() {
+	if s.again {
+		s.inside = s.cur != nil && !s.cur.joining && s.isComplete()
+	}
 	o := s.next[0]
 	s.next = append(s.next[:0], s.next[1:]...)
 	if s.cur != nil && s.unheard(o) {
@@ -263,6 +266,7 @@ func (s *Segmenter) forgetHistory(o *opening) {
 // leading track does, and forgets the rest.
 // The next keyframe opens a segment.
 func (s *Segmenter) finish() {
+	s.inside = false
 	if s.cur != nil {
 		s.cur.partial = true
 		end := s.leadMax

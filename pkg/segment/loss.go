@@ -148,6 +148,7 @@ func (s *Segmenter) leadHeader(dts int64) {
 			} else {
 				// A jump begins a timeline and is no loss.
 				if r.regular >= regularRun && d >= 0 && d <= jumpAhead {
+					s.hole(mpegts.Hidden) // too few steps may be kept to tell it again
 					s.flagUnfinished(0, 0)
 					s.note(&loss{pid: s.lead.PID, lead: true, dated: true, judged: true, pes: s.leadPES, until: s.received + forget})
 				}

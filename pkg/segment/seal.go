@@ -40,6 +40,7 @@ func (s *Segmenter) seal(frames []*frame, end, last int64, next *opening) {
 		s.stats.Partial++
 	}
 	s.emit(seg)
+	s.keepFor(o, frames, seg.Header)
 }
 
 // spec describes the segment to the format.

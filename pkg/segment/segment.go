@@ -14,6 +14,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/mpegts"
+	"github.com/twindvr/twindvr/pkg/salvage"
 )
 
 // DefaultTarget is the target duration of a segment unless set: 4 s.
@@ -51,6 +52,14 @@ type Config struct {
 	// taken over: utc is what this recorder would give, fresh says that a
 	// timeline begins. It is taken when it differs by a second at most.
 	Hint func(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool)
+	// Salvage, where set, is handed the packets of each damaged or partial
+	// segment that was emitted: from those that a Segmenter that has heard
+	// nothing else needs to cut it alike, up to a second of the stream behind
+	// the one that completed it (Resegment). It is called by Write, WriteAt, Close and
+	// Interrupt, in the order of the segments; what it is given is valid during
+	// the call. At most 32 MiB of packets are held: a segment that wants more is left
+	// out, and so are those of a source that is no transport stream.
+	Salvage func(*salvage.Kept)
 }
 
 // Stats counts what a Segmenter has done.
@@ -75,6 +84,7 @@ type Segmenter struct {
 	dater dater
 	now   m4f.UTC
 	stats Stats
+	kept  *keeper // nil: nothing is kept
 
 	program *mpegts.Program
 	history []programAt
@@ -115,6 +125,11 @@ type Segmenter struct {
 	lastInit    []byte
 	lastProg    *mpegts.Program
 	afterJump   bool // the next segment written follows a jump
+
+	lastKey int64 // packet in which the last keyframe begins; -1: there was none
+	openKey int64 // ... and the last that opened a segment
+	again   bool  // Resegment: to look whether segments are complete
+	inside  bool  // ... the one that is sealed is
 
 	unitNumber int64            // units and maps taken by WriteUnit and SetProgram
 	unitPES    map[uint16]int64 // units of each PID taken by WriteUnit
@@ -167,6 +182,8 @@ type opening struct {
 	lost    int
 	errored int
 	at      int64 // frames taken before it
+	from    int64 // packet before which nothing matters to what it opens but frames of other tracks
+	joining bool  // nothing before it was heard
 	program *mpegts.Program
 }
 
@@ -180,9 +197,13 @@ func New(cfg Config, emit func(*m4f.Segment)) *Segmenter {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System
 	}
-	s := &Segmenter{cfg: cfg, emit: emit, tracks: map[uint16]*trackState{}, unitPES: map[uint16]int64{}}
+	s := &Segmenter{cfg: cfg, emit: emit, tracks: map[uint16]*trackState{}, unitPES: map[uint16]int64{}, lastKey: -1, openKey: -1}
 	s.dater = dater{unpaced: cfg.Unpaced, start: cfg.Start, hint: cfg.Hint}
 	s.dmx = mpegts.NewDemuxer(cfg.Program, (*handler)(s))
+	if cfg.Salvage != nil {
+		s.kept = &keeper{s: s, hand: cfg.Salvage}
+		s.dmx.Keep(s.kept)
+	}
 	s.now = m4f.UTCOf(cfg.Clock.Now())
 	return s
 }
@@ -208,6 +229,7 @@ func (s *Segmenter) WriteAt(p []byte, arrived time.Time) {
 func (s *Segmenter) Drops(packets int) {
 	switch {
 	case packets >= mpegts.Hidden:
+		s.hole(packets)
 		(*handler)(s).Loss(mpegts.Loss{Lost: packets})
 	case packets > 0:
 		s.dropped, s.dropUntil = s.dmx.Missing(packets), s.received+forget
@@ -219,6 +241,7 @@ func (s *Segmenter) Drops(packets int) {
 func (s *Segmenter) Close() {
 	s.dmx.Close()
 	s.end()
+	s.endKeeping()
 }
 
 // Interrupt is Close in the middle of a stream: the recorder ends, the source
@@ -226,6 +249,7 @@ func (s *Segmenter) Close() {
 func (s *Segmenter) Interrupt() {
 	s.dmx.Abandon()
 	s.end()
+	s.endKeeping()
 }
 
 // end closes all that is open.
@@ -354,6 +378,7 @@ func (s *Segmenter) changeLead() {
 	// What was heard of the other tracks may be of another time.
 	clear(s.tracks)
 	s.awaitKey, s.leadDated, s.leadChanged = false, false, true
+	s.lastKey, s.openKey = -1, -1
 }
 
 // VideoHeader implements mpegts.Handler.
@@ -431,6 +456,9 @@ func (s *Segmenter) add(f *frame) {
 	}
 	if s.cur == nil && len(s.next) == 0 && len(s.buf) >= s.trimAt {
 		s.trim()
+	}
+	if s.kept != nil {
+		s.kept.look(false)
 	}
 }
 
@@ -596,7 +624,7 @@ func (s *Segmenter) keyframe(f *frame) {
 		return
 	case s.prevKey == nil && !s.awaitKey:
 		o := s.keyOpening(f)
-		o.partial = true
+		o.partial, o.joining = true, true
 		s.open(o)
 	default:
 		s.open(s.keyOpening(f))
@@ -621,7 +649,7 @@ func equalMaps(a, b *mpegts.Program) bool {
 }
 
 func (s *Segmenter) setKey(f *frame) {
-	s.prevKey, s.leadU, s.bucketU = f, f.PTS, 0
+	s.prevKey, s.leadU, s.bucketU, s.lastKey = f, f.PTS, 0, f.First
 	s.prevMap, _ = s.programFor(f)
 }
 
@@ -687,7 +715,16 @@ func (s *Segmenter) programFor(f *frame) (*mpegts.Program, bool) {
 }
 
 func (s *Segmenter) open(o *opening) {
-	o.at = s.added
+	o.at, o.from = s.added, s.lastKey
+	switch {
+	case !o.key:
+		o.from = s.openKey
+	case s.lastKey < 0:
+		o.from = o.f.First
+		fallthrough
+	default:
+		s.openKey = o.f.First
+	}
 	if n := len(s.next); !o.key && n > 0 {
 		o.program = s.next[n-1].program
 	} else if !o.key && s.cur != nil {

@@ -1,0 +1,47 @@
+package segment
+
+import (
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/salvage"
+)
+
+// Resegment cuts a copy of a stretch of a program again, as a recorder does that
+// hears it and nothing else: program is its number, target D in ticks. It returns
+// the segments that lie inside, in order: those that open behind the first
+// keyframe in the copy, and of which every track has been heard to the end. What
+// is ahead of them and behind them is of no use. UTC is 0.
+//
+// Such a segment has the identity that a recorder writes who has heard the same
+// packets and those before and behind them too. Damaged is as the copy shows it, its
+// holes included. Partial is what a recorder that has just joined would say, and
+// no news: whether a segment is whole those tell who recorded it.
+func Resegment(c *salvage.Copy, program uint16, target int64) []*m4f.Segment {
+	if target <= 0 {
+		return nil
+	}
+	var out []*m4f.Segment
+	var s *Segmenter
+	s = New(Config{TargetDuration: target, Program: program, Unpaced: true, Start: 1}, func(seg *m4f.Segment) {
+		if s.inside {
+			seg.Header.UTC = 0
+			out = append(out, seg)
+		}
+	})
+	s.again = true
+	at := 0
+	for _, h := range c.Holes {
+		if h.At > at && h.At < c.Len() {
+			s.dmx.WritePackets(c.Packets[at*salvage.PacketSize : h.At*salvage.PacketSize])
+			at = h.At
+		}
+		if at > 0 && h.At == at {
+			s.Drops(h.Missing)
+		}
+	}
+	s.dmx.WritePackets(c.Packets[at*salvage.PacketSize:])
+	s.dmx.Abandon()
+	for _, f := range s.buf {
+		f.Release()
+	}
+	return out
+}
