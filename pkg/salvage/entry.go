@@ -46,6 +46,7 @@ type Entry struct {
 // part is a stretch of an entry's packets that lies in one file.
 type part struct {
 	file     int64 // number of the first packet of the file, which is its name
+	size     int   // packets of the file
 	from, to int64 // the packets that belong to the entry
 	crc      uint32
 }
@@ -184,7 +185,7 @@ const (
 	entryMagic   = "TWDVRSAL"
 	entryFormat  = 1
 	entryHead    = 80
-	entryPart    = 28
+	entryPart    = 32
 	entryHole    = 8
 	maxParts     = 256
 	maxEntrySize = entryHead + MaxSegments*m4f.HeaderBoxSize + maxParts*entryPart + MaxHoles*entryHole + 4
@@ -216,6 +217,7 @@ func (e *Entry) encode() []byte {
 		b = be.AppendUint64(b, uint64(p.file))
 		b = be.AppendUint64(b, uint64(p.from))
 		b = be.AppendUint64(b, uint64(p.to))
+		b = be.AppendUint32(b, uint32(p.size))
 		b = be.AppendUint32(b, p.crc)
 	}
 	for _, h := range e.Holes {
@@ -262,7 +264,13 @@ func parseEntry(b []byte) (*Entry, error) {
 		body = body[m4f.HeaderBoxSize:]
 	}
 	for range parts {
-		e.parts = append(e.parts, part{int64(be.Uint64(body)), int64(be.Uint64(body[8:])), int64(be.Uint64(body[16:])), be.Uint32(body[24:])})
+		e.parts = append(e.parts, part{
+			file: int64(be.Uint64(body)),
+			from: int64(be.Uint64(body[8:])),
+			to:   int64(be.Uint64(body[16:])),
+			size: int(be.Uint32(body[24:])),
+			crc:  be.Uint32(body[28:]),
+		})
 		body = body[entryPart:]
 	}
 	for range holes {
@@ -282,7 +290,7 @@ var errChecksum = errors.New("its checksum is not that of its bytes")
 func (e *Entry) checkParts() error {
 	at := e.From
 	for _, p := range e.parts {
-		if p.from != at || p.to <= p.from || p.file < 0 || p.file > p.from || p.from-p.file > MaxPackets {
+		if p.from != at || p.to <= p.from || p.file < 0 || p.file > p.from || p.size > MaxPackets || p.to-p.file > int64(p.size) {
 			return fmt.Errorf("packets %d to %d in the file of %d", p.from, p.to, p.file)
 		}
 		at = p.to

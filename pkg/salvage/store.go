@@ -207,35 +207,20 @@ func (s *Store) readEntry(name string) (*Entry, error) {
 // Adjoin) as one Copy without doubled packets. Every byte is checked. Errors:
 // ErrGone (wrapped), *CorruptError, ErrApart, *StoreError.
 func (s *Store) Read(entries ...Entry) (*Copy, error) {
-	if len(entries) == 0 {
-		return nil, ErrApart
+	from, to, err := stretch(entries)
+	if err != nil {
+		return nil, err
 	}
-	from, to := entries[0].From, entries[0].To
 	for i := range entries {
-		e := &entries[i]
-		switch {
-		case e.parts == nil: // a peer's
-			return nil, goneError(s.dir, e.Name)
-		case i > 0 && !e.Follows(&entries[i-1]):
-			return nil, ErrApart
+		if entries[i].parts == nil { // a peer's
+			return nil, goneError(s.dir, entries[i].Name)
 		}
-		to = max(to, e.To)
 	}
-	if to-from > MaxPackets {
-		return nil, fmt.Errorf("%d packets at once, the most are %d: %w", to-from, MaxPackets, ErrApart)
-	}
-	c := &Copy{Packets: make([]byte, (to-from)*PacketSize)}
-	last := int64(-1)
+	c := &Copy{Packets: make([]byte, (to-from)*PacketSize), Holes: joinHoles(entries)}
 	for i := range entries {
 		e := &entries[i]
 		if err := s.readParts(e, c.Packets[(e.From-from)*PacketSize:(e.To-from)*PacketSize]); err != nil {
 			return nil, err
-		}
-		for _, h := range e.Holes {
-			if at := e.From + int64(h.At); at > last {
-				c.Holes = append(c.Holes, Hole{At: int(at - from), Missing: h.Missing})
-				last = at
-			}
 		}
 	}
 	return c, nil

@@ -126,7 +126,7 @@ func newTally(all []*Entry) *tally {
 				t.files[fileID{e.Run, p.file}] = u
 			}
 			u.entries++
-			if n := (p.to - p.file) * PacketSize; n > u.bytes {
+			if n := int64(p.size) * PacketSize; n > u.bytes {
 				t.bytes += n - u.bytes
 				u.bytes = n
 			}

@@ -68,7 +68,7 @@ func (r *Run) Keep(k *Kept) (Entry, error) {
 func (r *Run) remember(e *Entry) {
 	kept := r.files[:0]
 	for _, p := range e.parts {
-		kept = append(kept, runFile{first: p.file, end: p.to, entry: e.Name})
+		kept = append(kept, runFile{first: p.file, end: p.file + int64(p.size), entry: e.Name})
 	}
 	r.files = kept
 }
@@ -178,7 +178,7 @@ func (s *Store) fill(dir string, e *Entry, c *Copy, have []runFile) (added int64
 		if err := s.writeFile(filepath.Join(dir, packetName(at)), b); err != nil { // 4
 			return err
 		}
-		e.add(c, part{file: at, from: at, to: end})
+		e.add(c, part{file: at, size: int(end - at), from: at, to: end})
 		added += int64(len(b))
 		at = end
 		return nil
@@ -200,7 +200,7 @@ func (s *Store) fill(dir string, e *Entry, c *Copy, have []runFile) (added int64
 			continue // it has gone, or there are no links here: written again
 		}
 		end := min(f.end, e.To)
-		e.add(c, part{file: f.first, from: at, to: end})
+		e.add(c, part{file: f.first, size: int(f.end - f.first), from: at, to: end})
 		at = end
 	}
 	if err := put(e.To); err != nil {
