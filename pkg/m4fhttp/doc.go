@@ -14,6 +14,10 @@
 //	media/IDENTITY          one segment as M4F
 //	media?from=&to=         the view's segments as M4F, in playing order, each whole
 //	live?after=IDENTITY     segments as M4F while they are recorded, endless
+//	salvage?from=&to=       SalvageEntry, one a line: kept packets of damaged segments
+//	salvage/ENTRY/hashes?coarse      its blocks: 10 bytes each
+//	salvage/ENTRY/hashes?ranges=     hashes of its packets: 4 bytes each
+//	salvage/ENTRY/packets?ranges=    its packets: 188 bytes each
 //
 // From and to are RFC 3339 or Unix seconds; an hour or a segment belongs to a
 // span that it overlaps. Without from it begins at the beginning, without to it
@@ -28,6 +32,16 @@
 //
 // live begins behind the segment after, or with the newest. It never goes back
 // on what was sent: a segment healed behind it is not sent.
+//
+// salvage lists what a node has kept of segments that it could not record
+// clean, for nodes that heard the same source and lost other packets. An entry
+// is the copy of a stretch of transport packets, numbered from 0; ranges are
+// FROM-TO,FROM-TO with TO not included, in order, 400 at most; without them it
+// is all packets. Blocks and hashes are those of pkg/salvage/FORMAT.md: who has
+// most of the packets finds by them which ones to ask for (salvage.Fetch). Their
+// answers have a known length and are read whole and checked before the first
+// byte goes out. An entry that was healed, dropped or damaged meanwhile is
+// answered with 404; a node of an older version answers so to all of salvage.
 //
 // JSON is compact and lists are one object a line (application/x-ndjson),
 // compressed with gzip where that is accepted. Media has a known length, an

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/config"
@@ -65,6 +67,7 @@ type Options struct {
 // which requests are its own.
 type Handler struct {
 	Options
+	salvage *semaphore.Weighted // bytes of salvage in memory
 }
 
 // NewHandler returns a handler. Without a key it logs that M4F is open.
@@ -84,7 +87,7 @@ func NewHandler(o Options) *Handler {
 	if o.Auth.Open() {
 		o.Log.Warn("M4F is open to everybody who reaches this port; a cluster key closes it")
 	}
-	return &Handler{Options: o}
+	return &Handler{Options: o, salvage: semaphore.NewWeighted(salvageMemory)}
 }
 
 // Match says whether a request is one of M4F over HTTP.
@@ -152,7 +155,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, key string) erro
 	}
 	serve, allowed := h.route(what)
 	if serve == nil {
-		return problemf(http.StatusNotFound, "there is no m4f/%s; there is info, changes, hours, segments, media and live", clip(what))
+		return problemf(http.StatusNotFound, "there is no m4f/%s; there is info, changes, hours, segments, media, live and salvage", clip(what))
 	}
 	for key, values := range query {
 		if !strings.Contains(allowed, key+" ") {
@@ -194,9 +197,14 @@ func (h *Handler) route(what string) (serve func(*request) error, allowed string
 		return h.serveSpan, "from to "
 	case "live":
 		return h.endless(h.serveLive), "after "
+	case "salvage":
+		return h.serveSalvage, "from to "
 	}
 	if id, ok := strings.CutPrefix(what, "media/"); ok && !strings.Contains(id, "/") {
 		return func(q *request) error { return h.serveMedia(q, id) }, "nothing "
+	}
+	if of, ok := strings.CutPrefix(what, "salvage/"); ok {
+		return h.routeSalvage(of)
 	}
 	return nil, ""
 }

@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -175,11 +174,6 @@ const (
 )
 
 func packetName(first int64) string { return fmt.Sprintf("%012d", first) + packetExt }
-
-func parsePacketName(s string) (first int64, ok bool) {
-	first, err := strconv.ParseInt(s[:max(len(s)-len(packetExt), 0)], 10, 64)
-	return first, err == nil && first >= 0 && s == packetName(first)
-}
 
 const (
 	entryMagic   = "TWDVRSAL"

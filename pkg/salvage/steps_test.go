@@ -193,7 +193,7 @@ func TestStopAtEachStepOfExpire(t *testing.T) {
 				}
 			}
 			arm()
-			_, err := s.Expire(s.now(), Limits{Bytes: 250 * PacketSize, Age: time.Hour}, nil)
+			_, err := s.Expire(s.Now(), Limits{Bytes: 250 * PacketSize, Age: time.Hour}, nil)
 			return err
 		},
 		func(t *testing.T, dir string) {

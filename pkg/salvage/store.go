@@ -84,6 +84,7 @@ type Store struct {
 	fs    fsx.FS
 	clock clock.Clock
 	owner fsx.Owner
+	began time.Time // with the reading of a clock that is not stepped, if there is one
 
 	mu    sync.Mutex
 	known map[string]*Entry // by name, as far as they have been read
@@ -100,7 +101,7 @@ func NewStore(dir string, opt StoreOptions) *Store {
 	if opt.Clock == nil {
 		opt.Clock = clock.System
 	}
-	return &Store{dir: dir, fs: opt.FS, clock: opt.Clock, owner: opt.Owner, known: make(map[string]*Entry)}
+	return &Store{dir: dir, fs: opt.FS, clock: opt.Clock, owner: opt.Owner, began: opt.Clock.Now(), known: make(map[string]*Entry)}
 }
 
 // Dir is the store's directory.
@@ -303,5 +304,9 @@ func (s *Store) fail(err error) error {
 	return e
 }
 
-// now is the clock's time as entries have it.
-func (s *Store) now() time.Time { return s.clock.Now().UTC().Truncate(time.Millisecond) }
+// Now is the time by which entries are kept and expire: that of the clock when
+// the Store was made, and what has passed since. So a clock that is stepped
+// drops nothing.
+func (s *Store) Now() time.Time {
+	return s.began.Add(s.clock.Now().Sub(s.began)).UTC().Truncate(time.Millisecond)
+}

@@ -46,8 +46,8 @@ func (s *Store) Usage() (Usage, error) {
 
 // Expire drops the entries that covered says to be healed, those kept longer ago
 // than the limit of age (or that much later than now: by a clock that was
-// wrong), and the oldest beyond the limit of bytes. Now should be a clock that is
-// not stepped. It also removes what cannot be read and what was left unfinished.
+// wrong), and the oldest beyond the limit of bytes. Now is Store.Now, unless a test
+// says otherwise. It also removes what cannot be read and what was left unfinished.
 // covered may be nil. Keep holds the limit of bytes in between. Entries that
 // cannot be removed are left, and the first error returned at the end.
 func (s *Store) Expire(now time.Time, limits Limits, covered func(*Entry) bool) (Expired, error) {

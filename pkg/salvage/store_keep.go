@@ -52,7 +52,7 @@ func newRunID() uint64 {
 func (r *Run) Keep(k *Kept) (Entry, error) {
 	e := &Entry{
 		Run: r.id, From: k.First, To: k.First + int64(k.Len()), Program: k.Program, Target: k.Target,
-		Segments: []m4f.Header{k.Header}, Holes: slices.Clone(k.Holes), Kept: r.s.now(),
+		Segments: []m4f.Header{k.Header}, Holes: slices.Clone(k.Holes), Kept: r.s.Now(),
 	}
 	added, err := r.s.write(e, &k.Copy, r.files)
 	if err != nil {
@@ -242,5 +242,5 @@ func (s *Store) grow(added int64) {
 	}
 	limit.Age = math.MaxInt64
 	// What cannot be removed now is tried again with what is kept next.
-	_, _ = s.expire(s.now(), limit, nil)
+	_, _ = s.expire(s.Now(), limit, nil)
 }
