@@ -56,7 +56,8 @@ replication has still to do and until when, and when the disk is full.
            listed and that are late
   DISK     when the volume is full, or what is free on it
 
-What is wrong with a stream follows the table, one line each.
+What is wrong with a stream follows the table, one line each, and what is wrong
+with a node whose streams are recorded as it lists them (a source block).
 
 With --json a stream is an object with these fields. Times are RFC 3339,
 durations seconds, sizes bytes; what is not known is left out.
@@ -91,7 +92,7 @@ durations seconds, sizes bytes; what is not known is left out.
 URL is that of a node on this machine; http://127.0.0.1:%d unless given. The API
 answers the node's own machine only.
 
-Exit status: 0 every stream is healthy, 1 one is not, 2 trouble.`, config.DefaultPort),
+Exit status: 0 every stream and source is healthy, 1 one is not, 2 trouble.`, config.DefaultPort),
 		Example: `  twindvr status
   twindvr status --stream sport/hd --json http://127.0.0.1:8082`,
 		Args: wantArgs("[URL]"),
@@ -220,6 +221,13 @@ func printStatus(w io.Writer, st *serve.NodeStatus) error {
 	for i := range st.Streams {
 		for _, p := range st.Streams[i].Problems {
 			if _, err := fmt.Fprintf(w, "! %s: %s\n", st.Streams[i].Name, p); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range st.Sources {
+		for _, p := range st.Sources[i].Problems {
+			if _, err := fmt.Fprintf(w, "! source %s: %s\n", st.Sources[i].URL, p); err != nil {
 				return err
 			}
 		}

@@ -55,6 +55,7 @@ type Node struct {
 	// Guarded by reload:
 	cfg      *config.Config
 	listener *listener
+	sources  []*sourced // in force; written under mu, too
 
 	keys atomic.Pointer[[]string] // cluster keys in force
 	hub  ingest.Hub               // of the streams' sources
@@ -63,6 +64,8 @@ type Node struct {
 	mu      sync.Mutex
 	streams map[string]*running
 	retired map[string]*running // no longer configured: served and pruned
+	via     map[string][]string // of streams of source blocks: the nodes that they come through
+	up      bool                // all streams of the file are known
 }
 
 // running is a stream with its place below the supervisor.
@@ -85,7 +88,7 @@ func New(opt Options) *Node {
 	}
 	n := &Node{
 		opt: opt, id: m4fhttp.NewNodeID(), log: opt.Log, started: time.Now(), cfg: opt.Config,
-		fill: replicate.NewSlots(filling), streams: map[string]*running{}, retired: map[string]*running{},
+		fill: replicate.NewSlots(filling), streams: map[string]*running{}, retired: map[string]*running{}, via: map[string][]string{},
 	}
 	n.keys.Store(&opt.Config.ClusterKeys)
 	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, nil, opt.Log)
@@ -163,7 +166,13 @@ func (n *Node) start(ctx context.Context) error {
 	for _, c := range n.cfg.Streams {
 		n.add(c)
 	}
-	n.log.Info("node is up", "node", n.id, "http", n.cfg.HTTP, "streams", len(n.cfg.Streams))
+	for _, c := range n.cfg.Sources {
+		n.addSource(c, nil)
+	}
+	n.mu.Lock()
+	n.up = true
+	n.mu.Unlock()
+	n.log.Info("node is up", "node", n.id, "http", n.cfg.HTTP, "streams", len(n.cfg.Streams), "sources", len(n.cfg.Sources))
 	return nil
 }
 
@@ -310,15 +319,17 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 		n.add(c.Stream(name))
 	}
 	for _, name := range diff.Added {
+		n.release(name)
 		n.add(c.Stream(name))
 	}
+	n.reloadSources()
 	if diff.Keys {
 		for _, s := range n.all() {
 			s.restartLinks()
 		}
 	}
 	n.log.Info("configuration applied", "file", c.File, "added", diff.Added, "removed", diff.Removed, "changed", diff.Changed,
-		"http", diff.HTTP, "keys", diff.Keys)
+		"http", diff.HTTP, "keys", diff.Keys, "sources", diff.Sources)
 	return nil
 }
 
@@ -397,6 +408,11 @@ func (n *Node) Status() serve.NodeStatus {
 		one := s.status()
 		st.Healthy = st.Healthy && one.Healthy
 		st.Streams = append(st.Streams, one)
+	}
+	for _, s := range n.sourceList() {
+		one := s.status()
+		st.Healthy = st.Healthy && len(one.Problems) == 0
+		st.Sources = append(st.Sources, one)
 	}
 	return st
 }

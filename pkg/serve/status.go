@@ -22,6 +22,18 @@ type NodeStatus struct {
 	Started time.Time      `json:"started"`
 	Healthy bool           `json:"healthy"`
 	Streams []StreamStatus `json:"streams"`
+	// Sources are the other nodes whose streams are recorded as they list them.
+	Sources []SourceStatus `json:"sources,omitempty"`
+}
+
+// SourceStatus is what a node knows of another that a source block names.
+type SourceStatus struct {
+	URL       string     `json:"url"`
+	Reachable bool       `json:"reachable"`
+	Heard     *time.Time `json:"heard,omitempty"` // when it last listed its streams
+	Listed    int        `json:"listed"`          // streams that it has, but for those that it has from this node
+	Streams   []string   `json:"streams"`         // the names of those that are taken
+	Problems  []string   `json:"problems"`        // sentences
 }
 
 // StreamStatus is what a node knows of one stream. Times are RFC 3339,
