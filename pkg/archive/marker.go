@@ -154,7 +154,7 @@ func checkPlace(fsys fsx.FS, dir string) error {
 		return placeError(dir, err)
 	}
 	for _, e := range entries {
-		if fsx.IsTemp(e.Name()) || e.Name() == markerName {
+		if fsx.IsTemp(e.Name()) || e.Name() == markerName || isSalvage(fsys, dir, e) {
 			continue
 		}
 		if below, _ := find(fsys, dir, "", 1); len(below) > 0 {

@@ -1,9 +1,11 @@
 package archive
 
 import (
+	"io/fs"
 	"path/filepath"
 	"slices"
 
+	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/salvage"
 )
@@ -17,6 +19,18 @@ func (s *Stream) Salvage() *salvage.Store {
 		s.salvage = salvage.NewStore(filepath.Join(s.dir, salvage.DirName), salvage.StoreOptions{FS: s.fs, Clock: s.clock, Owner: s.owner})
 	})
 	return s.salvage
+}
+
+// isSalvage says whether an entry of a directory is nothing but salvage: what is
+// left where an archive was removed or its disk taken away.
+func isSalvage(fsys fsx.FS, dir string, e fs.DirEntry) bool {
+	if e.Name() != salvage.DirName || !e.IsDir() {
+		return false
+	}
+	below, err := readDir(fsys, filepath.Join(dir, e.Name()))
+	return err == nil && !slices.ContainsFunc(below, func(e fs.DirEntry) bool {
+		return !fsx.IsTemp(e.Name()) && !salvage.ValidName(e.Name())
+	})
 }
 
 // Healed says whether clean and whole segments of the view cover all of what
