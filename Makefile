@@ -1,5 +1,6 @@
 # make demo    two nodes on this machine, one killed and healed, in two minutes
 # make test    everything that is checked
+# make chaos   kills, cuts, losses, full disks, and what they must end with
 # make install PREFIX=/usr/local
 
 GO      ?= go
@@ -14,7 +15,7 @@ TIMEOUT ?= 15m
 # Further flags of go test.
 TESTFLAGS ?=
 
-.PHONY: all build demo test check bench generate clean install uninstall deps fuzz
+.PHONY: all build demo test check bench chaos generate clean install uninstall deps fuzz
 
 all: build
 
@@ -44,6 +45,15 @@ check:
 
 bench: build deps
 	scripts/bench.sh
+
+# The fault suite (CHAOS.md): make chaos [SCENARIO=name,…] [SEED=n] [TIME=1m]
+# [BITRATE=bit/s] [JOBS=n] [SHORT=1] [FIGURES=CHAOS.md] [CHAOSFLAGS=…].
+chaos: build deps
+	@mkdir -p chaos
+	@$(GO) build -o chaos/chaos ./scripts/chaos
+	@chaos/chaos $(if $(SCENARIO),-scenario '$(SCENARIO)') $(if $(SEED),-seed $(SEED)) $(if $(TIME),-time $(TIME)) \
+		$(if $(BITRATE),-bitrate $(BITRATE)) $(if $(JOBS),-jobs $(JOBS)) $(if $(SHORT),-short) \
+		$(if $(FIGURES),-figures $(FIGURES)) $(CHAOSFLAGS)
 
 # Man pages and completions are kept in the repository; CI fails if they are
 # not what this makes.
@@ -84,4 +94,4 @@ uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/twindvr.service
 
 clean:
-	rm -rf bin demo bench
+	rm -rf bin demo bench chaos

@@ -6,6 +6,7 @@ missing=()
 command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || missing+=(ffmpeg)
 command -v curl >/dev/null || missing+=(curl)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
+command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 echo "installing ${missing[*]}" >&2

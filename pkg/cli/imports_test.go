@@ -19,7 +19,7 @@ const module = "github.com/twindvr/twindvr/"
 // layers are the packages from the top to the bottom. A package may import
 // those of the lines below its own and nothing else of the module.
 var layers = [][]string{
-	{"cmd/twindvr", "scripts/bench"},
+	{"cmd/twindvr", "scripts/bench", "scripts/chaos"},
 	{"pkg/cli"},
 	{"pkg/node"},
 	{"pkg/serve"},

@@ -1,0 +1,96 @@
+package main
+
+import "time"
+
+// margin is how long after a segment's last datagram a node must live to count
+// as having completed it: what it salvages may be written a second later, and
+// the machine may be busy. A node that died sooner may have it or not.
+const margin = 1500 * time.Millisecond
+
+// lead is for how long a node must have heard a source before a segment for its
+// copy to be whole: audio from before its start.
+const lead = 500 * time.Millisecond
+
+// expected is what must come of a segment by the promise: what a node received
+// and lived to complete, both end up with.
+type expected struct {
+	*reference
+	clean []bool // by node: nothing of it was lost there, alone
+	due   bool   // the nodes that lived until it was complete had all of it between them
+	// wanted are pictures that must be there, [from, to): all where it is due,
+	// those behind a keyframe that a node which had just begun to listen got
+	// whole, or none.
+	from, to uint64
+}
+
+// heard is what one node received of one source.
+type heard struct {
+	given []bool
+	lives []life
+}
+
+// expectations works out what must come of each segment that began after a
+// time. Times are those of the datagrams.
+func expectations(segs []*reference, times []time.Time, periods []int, nodes []heard, after time.Time) []expected {
+	var list []expected
+	for _, r := range segs {
+		if times[r.from].Before(after) {
+			continue
+		}
+		list = append(list, expect(r, times, periods, nodes))
+	}
+	return list
+}
+
+func expect(r *reference, times []time.Time, periods []int, nodes []heard) expected {
+	e := expected{reference: r, clean: make([]bool, len(nodes)), from: r.last + 1, to: r.last + 1}
+	any := make([]bool, r.to-r.from)
+	for i := range nodes {
+		l, ok := lifeOver(nodes[i].lives, times[r.done])
+		if !ok {
+			continue
+		}
+		had := func(d int) bool { return nodes[i].given[d] && !times[d].Before(l.from) }
+		behind := r.to // from there on everything was had
+		for d := r.to - 1; d >= r.from && had(d); d-- {
+			behind = d
+		}
+		for d := r.from; d < r.to; d++ {
+			any[d-r.from] = any[d-r.from] || had(d)
+		}
+		e.clean[i] = behind == r.from && !times[r.from].Add(-lead).Before(l.from)
+		if l.from.After(times[r.from]) || e.clean[i] {
+			e.from = min(e.from, keyframeBehind(r, periods, behind, times, l.from))
+		}
+	}
+	e.due = true
+	for _, v := range any {
+		e.due = e.due && v
+	}
+	if e.due {
+		e.from = r.first
+	}
+	return e
+}
+
+// lifeOver is the life in which a node saw a segment to its end.
+func lifeOver(lives []life, done time.Time) (life, bool) {
+	for _, l := range lives {
+		if !l.from.After(done) && (l.to.IsZero() || l.to.After(done.Add(margin))) {
+			return l, true
+		}
+	}
+	return life{}, false
+}
+
+// keyframeBehind is the first keyframe of a segment of which a node that began
+// to listen at a time, and lost nothing from the datagram behind on, has all.
+func keyframeBehind(r *reference, periods []int, behind int, times []time.Time, began time.Time) uint64 {
+	for n := r.first; n <= r.last; n++ {
+		at := periods[n]
+		if n%gop == 0 && at >= behind && !times[at].Add(-lead).Before(began) {
+			return n
+		}
+	}
+	return r.last + 1
+}
