@@ -10,7 +10,8 @@
 // # What always holds
 //
 //   - An extent has one writer, is made with O_EXCL and only appended to. A run
-//     never opens one that is there. Nothing in it is ever changed.
+//     never opens one that is there. Nothing in it is ever changed, except back:
+//     verify writes bytes again that have gone bad and that follow from the rest.
 //   - A segment's bytes are in the extent before its record is in the index, and
 //     that before its line is in changes. So whoever reads a line finds the
 //     record, and whoever finds the record finds the bytes.
@@ -81,6 +82,40 @@
 //
 // A writer that is adding to an hour which is being removed either finds the
 // horizon, or writes into files that nobody sees.
+//
+// Set aside (bad.go), by verify and by every reader that finds a segment's bytes
+// to be other than its identity says, or the disk unable to read them, twice:
+//
+//  1. append the segment's number to the extent's list, in one write: readers that
+//     look at the hour now no longer see the segment
+//  2. fdatasync of the list, fsync of the hour's directory
+//  3. append a line to changes that names the extent: readers in all processes read
+//     the hour afresh, and nodes compare the archive with their peers, which heals
+//     it. A line that is missing, after a crash, costs them half a minute
+//  4. append an event to those of the segment's time: it explains the gap
+//
+// A segment that was set aside stays so; one of the same identity that comes later
+// is another copy, and shown.
+//
+// Verify (verify.go) reads everything, extent by extent, and for each extent:
+//
+//  1. a damaged line in the list of segments set aside: publish the list without it.
+//     The segment is shown again, found bad again (step 3), and set aside again
+//  2. an init segment that is bad: write it back, in place, from another extent that
+//     has the same; without one every segment of the extent is bad
+//  3. each segment in turn: set it aside if it is bad; if it is good and its header
+//     box is not what the index says, write the box back, in place. Segments that
+//     neither the index nor a header tells of any more, and those beyond the end of
+//     a file that was cut, are set aside too, so that they are told of once
+//  4. the index: write its header and the records that are bad back, in place; they
+//     follow from the extent, but for the time of arrival, which is taken from the
+//     record before. Publish it where it is gone
+//
+// A write in place that is cut leaves what was there before: bytes that their guard
+// refuses, which readers pass over and the next pass writes. It never goes beyond
+// the end of an extent. What a writer may be about to append (the end of an extent
+// or an index) is left alone for ten minutes after the last write. An index whose
+// extent is gone is told of, and removed. FORMAT.md says what guards each byte.
 //
 // # Why changes is not rewritten
 //

@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
 	"slices"
-	"strconv"
-	"strings"
+	"syscall"
 
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -30,8 +30,9 @@ type extent struct {
 }
 
 // loadExtent reads the records of an extent: its index, made good by the
-// headers in the extent itself where it is absent, short or broken. It stops
-// at the last whole segment. An extent that is not there is an empty one.
+// headers in the extent itself where it is absent, short or broken, without
+// those that were set aside. It stops at the last whole segment. An extent that
+// is not there is an empty one.
 func (s *Stream) loadExtent(h hour, name extentName) (*extent, error) {
 	media, err := fsx.Open(s.fs, s.extentPath(h, name, mediaExt))
 	if isNotExist(err) {
@@ -49,19 +50,8 @@ func (s *Stream) loadExtent(h hour, name extentName) (*extent, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &extent{size: st.Size()}
-	sc := &headerScan{f: media, size: st.Size(), arrived: st.ModTime().UnixMilli()}
-	if head, err := parseIndexHeader(index); err == nil {
-		x.init, x.initLen = head.init, head.initLength
-		sc.origin, sc.input = head.origin, head.input
-		index = index[indexHeaderSize:]
-	} else {
-		if x.initLen, err = findInit(media, st.Size()); err != nil || x.initLen == 0 {
-			return x, err
-		}
-		index = nil
-	}
-	if err := x.fill(index, sc); err != nil {
+	x, err := parseExtent(media, st, index)
+	if err != nil {
 		return nil, err
 	}
 	bad, err := s.readBad(h, name)
@@ -74,11 +64,30 @@ func (s *Stream) loadExtent(h hour, name extentName) (*extent, error) {
 	return x, nil
 }
 
+// parseExtent returns the records of all whole segments.
+func parseExtent(media fsx.File, st fs.FileInfo, index []byte) (*extent, error) {
+	if head, err := parseIndexHeader(index); err == nil {
+		return parseExtentAs(media, st, index[indexHeaderSize:], head)
+	}
+	n, err := findInit(media, st.Size())
+	if err != nil || n == 0 {
+		return &extent{initLen: n, size: st.Size()}, err
+	}
+	return parseExtentAs(media, st, nil, indexHeader{initLength: n})
+}
+
+// parseExtentAs is parseExtent with an index header that is known; index are the
+// records behind it.
+func parseExtentAs(media fsx.File, st fs.FileInfo, index []byte, head indexHeader) (*extent, error) {
+	x := &extent{init: head.init, initLen: head.initLength, size: st.Size()}
+	return x, x.fill(index, &headerScan{f: media, size: st.Size(), arrived: st.ModTime().UnixMilli(), origin: head.origin, input: head.input})
+}
+
 func (s *Stream) readIndex(h hour, name extentName) ([]byte, error) {
 	const limit = indexHeaderSize + maxRecordsExtent*indexRecordSize
 	index, err := fsx.ReadFile(s.fs, s.extentPath(h, name, indexExt), limit)
-	if isNotExist(err) || errors.Is(err, fsx.ErrTooLong) {
-		return nil, nil
+	if isNotExist(err) || errors.Is(err, fsx.ErrTooLong) || errors.Is(err, syscall.EIO) {
+		return nil, nil // the extent tells the same
 	}
 	return index, err
 }
@@ -136,7 +145,7 @@ type headerScan struct {
 
 func (sc *headerScan) at(off int64) (r indexRecord, ok bool, err error) {
 	if _, err := sc.f.ReadAt(sc.buf[:], off); err != nil {
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO) {
 			return r, false, nil
 		}
 		return r, false, err
@@ -155,7 +164,7 @@ func findInit(f fsx.File, size int64) (uint32, error) {
 	var b [24]byte
 	for off := int64(0); off+int64(len(b)) <= size && off <= m4f.MaxInit; {
 		if _, err := f.ReadAt(b[:], off); err != nil {
-			if errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO) {
 				return 0, nil
 			}
 			return 0, err
@@ -170,29 +179,4 @@ func findInit(f fsx.File, size int64) (uint32, error) {
 		off += n
 	}
 	return 0, nil
-}
-
-// maxBad bounds the size of a list of records set aside.
-const maxBad = 8 << 20
-
-// readBad reads the numbers of the records that were set aside: decimal, one a
-// line. A line without its end is one that is being written.
-func (s *Stream) readBad(h hour, name extentName) (map[uint32]bool, error) {
-	b, err := fsx.ReadFile(s.fs, s.extentPath(h, name, badExt), maxBad)
-	if isNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	bad := make(map[uint32]bool)
-	for line := range strings.Lines(string(b)) {
-		if !strings.HasSuffix(line, "\n") {
-			break
-		}
-		if n, err := strconv.ParseUint(strings.TrimSpace(line), 10, 32); err == nil {
-			bad[uint32(n)] = true
-		}
-	}
-	return bad, nil
 }

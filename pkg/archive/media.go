@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,11 +15,13 @@ import (
 
 // Media is a stored copy of a segment, open for reading.
 type Media struct {
-	Record        // of the copy; an element's flags may be better
+	Record        // as it was asked for
 	Init   []byte // ftyp and moov; shared, not to be modified
 	File   *os.File
 	Offset int64 // of the moof in File; Length bytes from there are the media
 
+	s    *Stream
+	at   location
 	f    fsx.File
 	path string
 }
@@ -31,16 +34,36 @@ func (m *Media) Section() *io.SectionReader {
 	return io.NewSectionReader(m.f, m.Offset, int64(m.Length))
 }
 
-// Read returns the segment with its identities verified, or a *CorruptError.
+// Read returns the segment with its identities verified, or a *CorruptError. A
+// segment that is bad is set aside where the archive can be written: nobody is
+// offered it again, and a peer heals it.
 func (m *Media) Read() (*m4f.Segment, error) {
 	seg := &m4f.Segment{Header: m.Header, Init: m.Init, Media: make([]byte, m.Length)}
-	if _, err := m.f.ReadAt(seg.Media, m.Offset); err != nil {
-		return nil, &CorruptError{Path: m.path, Offset: m.Offset, Err: err}
+	_, err := m.f.ReadAt(seg.Media, m.Offset)
+	if err == nil {
+		err = seg.Verify()
 	}
-	if err := seg.Verify(); err != nil {
-		return nil, &CorruptError{Path: m.path, Offset: m.Offset, Err: err}
+	if err == nil {
+		return seg, nil
 	}
-	return seg, nil
+	return nil, m.s.corrupt(err, m.at, m.ID)
+}
+
+// Check reads the segment and compares it with its identity, as Read does, in
+// little memory. Errors: *CorruptError.
+func (m *Media) Check() error {
+	r := indexRecord{Record: m.Record, number: m.at.number, offset: m.at.offset}
+	if err := checkBytes(context.Background(), m.f, m.Init, &r, make([]byte, 256<<10), nil); err != nil {
+		return m.s.corrupt(err, m.at, m.ID)
+	}
+	return nil
+}
+
+// corrupt looks into a segment that did not read well, and returns the error for
+// the reader.
+func (s *Stream) corrupt(err error, at location, id m4f.Identity) error {
+	s.condemn(at, id) // where it cannot be set aside the reader is told all the same
+	return &CorruptError{Path: s.extentPath(at.hour, at.name, mediaExt), Offset: at.offset, Err: err}
 }
 
 // OpenMedia opens the segment of an identity. near is a UTC at about which it
@@ -169,26 +192,27 @@ func (s *Stream) lookupIn(h hour, id m4f.Identity) (stored, bool, error) {
 }
 
 // openAt opens a copy at a place that is known. The header there must be that
-// segment's: it is read again.
+// segment's; where it is not, the bytes behind it decide.
 func (s *Stream) openAt(r *Record, at location) (*Media, error) {
 	path := s.extentPath(at.hour, at.name, mediaExt)
 	f, err := fsx.Open(s.fs, path)
 	if isNotExist(err) {
+		s.cache.doubt(at.hour)
 		return nil, fmt.Errorf("%w: %s", ErrNoSegment, r.ID)
 	}
 	if err != nil {
 		return nil, err
 	}
-	m := &Media{Record: *r, File: f.OS(), Offset: at.offset + m4f.HeaderBoxSize, f: f, path: path}
-	if m.Header, err = readHeaderAt(f, at.offset); err == nil && m.ID != r.ID {
-		err = fmt.Errorf("segment %s is there, not %s", m.ID, r.ID)
-	}
-	if err == nil {
-		m.Init, err = s.inits.read(f, at.initLength, m.Header.Init)
-	}
-	if err != nil {
+	m := &Media{Record: *r, File: f.OS(), Offset: at.offset + m4f.HeaderBoxSize, s: s, at: at, f: f, path: path}
+	if m.Init, err = s.inits.read(f, at.initLength, r.Init); err != nil {
 		f.Close()
-		return nil, &CorruptError{Path: path, Offset: at.offset, Err: err}
+		return nil, s.corrupt(err, at, r.ID)
+	}
+	if h, err := readHeaderAt(f, at.offset); err != nil || h.ID != r.ID || h.Length != r.Length {
+		if err := m.Check(); err != nil {
+			f.Close()
+			return nil, err
+		}
 	}
 	return m, nil
 }
@@ -216,29 +240,48 @@ const keepInits = 4
 
 // read returns the init segment at the start of an extent, verified.
 func (c *initCache) read(f fsx.File, length uint32, id m4f.Identity) ([]byte, error) {
+	if b, ok := c.get(id); ok {
+		return b, nil
+	}
+	b, err := readInit(f, length, id)
+	if err != nil {
+		return nil, err
+	}
+	c.put(b, id)
+	return b, nil
+}
+
+func (c *initCache) get(id m4f.Identity) ([]byte, bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, x := range c.last {
 		if x.id == id {
-			c.mu.Unlock()
-			return x.bytes, nil
+			return x.bytes, true
 		}
 	}
-	c.mu.Unlock()
+	return nil, false
+}
+
+// readInit reads and verifies the init segment at the start of an extent.
+func readInit(f fsx.File, length uint32, id m4f.Identity) ([]byte, error) {
 	if length == 0 || length > m4f.MaxInit {
-		return nil, fmt.Errorf("init segment of %d bytes", length)
+		return nil, &initError{fmt.Sprintf("init segment of %d bytes", length)}
 	}
 	b := make([]byte, length)
 	if _, err := f.ReadAt(b, 0); err != nil {
 		return nil, err
 	}
 	if got := m4f.Identify(b, nil); got != id {
-		return nil, fmt.Errorf("init segment %s is there, not %s", got, id)
+		return nil, &initError{fmt.Sprintf("init segment %.16s is corrupt: its bytes are those of %.16s", id, got)}
 	}
+	return b, nil
+}
+
+func (c *initCache) put(b []byte, id m4f.Identity) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.last) >= keepInits {
 		c.last = c.last[1:]
 	}
 	c.last = append(c.last, cachedInit{id, b})
-	return b, nil
 }

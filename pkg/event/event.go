@@ -23,6 +23,7 @@ const (
 	Prune      = "prune"       // retention removed hours, or waits
 	Heal       = "heal"        // gaps or damage were filled from a peer
 	Fault      = "fault"       // a fault of the program itself
+	Corrupt    = "corrupt"     // bytes of the archive went bad on the disk
 )
 
 // MaxLine is the longest encoded event, newline included. A longer one loses
@@ -42,7 +43,7 @@ type Event struct {
 // begins at about its time.
 func (e *Event) Explains() bool {
 	switch e.Kind {
-	case Stop, SourceLost, Disk, BadInput, Clock, Fault:
+	case Stop, SourceLost, Disk, BadInput, Clock, Fault, Corrupt:
 		return true
 	}
 	return false

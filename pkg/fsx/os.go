@@ -68,6 +68,17 @@ func (f osFile) PunchHole(off, length int64) error {
 	return err
 }
 
+// DropCache has the operating system forget what it holds of a range of a file,
+// so that the next read is of the disk, and memory is left to other uses. What is
+// not written back yet stays. Nothing happens where that cannot be done.
+func DropCache(f File, off, length int64) {
+	x := osFile{f.OS()}
+	if x.File == nil {
+		return
+	}
+	_ = x.control("fadvise", func(fd int) error { return unix.Fadvise(fd, off, length, unix.FADV_DONTNEED) })
+}
+
 func (f osFile) WriteBuffers(bufs ...[]byte) (int64, error) {
 	left := make([][]byte, 0, len(bufs))
 	for _, b := range bufs {

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"time"
 )
 
@@ -33,6 +34,25 @@ func Identify(init, media []byte) Identity {
 	h.Write(media)
 	var id Identity
 	h.Sum(id[:0])
+	return id
+}
+
+// Identifier computes an identity of media that comes in pieces.
+type Identifier struct{ sum hash.Hash }
+
+// NewIdentifier returns an Identifier of a segment with this init segment.
+func NewIdentifier(init []byte) *Identifier {
+	sum := sha256.New()
+	sum.Write(init)
+	return &Identifier{sum}
+}
+
+// Write adds media; it never fails.
+func (d *Identifier) Write(media []byte) (int, error) { return d.sum.Write(media) }
+
+// Identity is that of the init segment and the media so far.
+func (d *Identifier) Identity() (id Identity) {
+	d.sum.Sum(id[:0])
 	return id
 }
 
