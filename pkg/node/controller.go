@@ -29,6 +29,8 @@ type controller struct {
 	mode   string
 	since  time.Time
 	began  time.Time
+
+	offline offlineTeller // used by Serve's goroutine alone
 }
 
 func newController(s *stream) *controller {
@@ -77,6 +79,7 @@ func (c *controller) look(now time.Time) {
 	if active != before {
 		c.tellInput(before, active)
 	}
+	c.tellOffline(active, now)
 	c.setMode(active, now)
 }
 

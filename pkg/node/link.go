@@ -144,6 +144,12 @@ func (l *link) onStatus(st *m4fhttp.Status, err error) {
 	}
 }
 
+// Reasons of why that together tell of a circle.
+const (
+	fromHere = "it gets the stream from this node"
+	noSource = "it has no source"
+)
+
 // why says why the peer is of no use as an input just now; empty: it is. The
 // caller holds the lock.
 func (l *link) why(now time.Time) string {
@@ -157,9 +163,9 @@ func (l *link) why(now time.Time) string {
 	case now.Sub(l.heard) > timeout:
 		return "it is silent"
 	case slices.Contains(st.Chain, l.s.node.id):
-		return "it gets the stream from this node"
+		return fromHere
 	case st.SourceAge == nil || len(st.Chain) == 0:
-		return "it has no source"
+		return noSource
 	case time.Duration(*st.SourceAge*float64(time.Second))+now.Sub(l.heard) > timeout:
 		return "its source is silent"
 	}

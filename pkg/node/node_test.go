@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/event"
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
@@ -106,6 +108,14 @@ func TestLoopIsOffline(t *testing.T) {
 		if lines := strings.Count(n.text(), "\n"); lines > 12 {
 			t.Errorf("%s logged %d lines about nothing:\n%s", n.name, lines, n.text())
 		}
+		within(t, 10*time.Second, n.name+" says in an event that there is a circle", func() bool {
+			a, err := archive.Open(n.stream("x"))
+			if err != nil {
+				return false
+			}
+			events, err := a.Events(0, 0)
+			return err == nil && slices.ContainsFunc(events, func(e event.Event) bool { return strings.Contains(e.Msg, "other nodes only") })
+		})
 	}
 }
 
