@@ -32,6 +32,7 @@ var commands = []func(IO) *cobra.Command{
 	newExportCmd,
 	newLsCmd,
 	newPruneCmd,
+	newVerifyCmd,
 	newSuperviseCmd,
 	newStatusCmd,
 	newTestsrcCmd,
