@@ -88,6 +88,9 @@ durations seconds, sizes bytes; what is not known is left out.
     depth_seconds as configured, gaps, gap_seconds
     segments, damaged, partial, bytes, bytes_per_second
     disk_free_bytes, days_until_full
+    salvage       packets of damaged and partial segments, kept until they are
+                  healed: entries, bytes, limit_bytes and age_seconds as
+                  configured, kept and dropped since the node began, error
 
 URL is that of a node on this machine; http://127.0.0.1:%d unless given. The API
 answers the node's own machine only.

@@ -215,7 +215,8 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 	c.opened()
 
 	rec := newRecorder(c.s, uint8(c.index), &c.unwritten)
-	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint}, func(sg *m4f.Segment) {
+	kept := newSalvageRun(c.s)
+	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint, Salvage: kept.hook()}, func(sg *m4f.Segment) {
 		c.mu.Lock()
 		c.lastSeg = time.Now()
 		c.mu.Unlock()
@@ -230,6 +231,7 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 	ingest.Finish(seg, src, err)
 	w.observe()
 	rec.close()
+	kept.close()
 	c.settle()
 	var silent *ingest.SilentError
 	switch {

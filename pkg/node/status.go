@@ -361,6 +361,7 @@ func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
 		st.BytesPerSec = float64(bytes) / span.Seconds()
 	}
 	s.diskStatus(st, info.Oldest, now)
+	st.Salvage = s.salvageStatus()
 	return nil
 }
 

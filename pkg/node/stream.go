@@ -37,6 +37,7 @@ type stream struct {
 
 	notes chan event.Event // events to be kept, so that a slow disk holds up nobody
 	sum   summary          // of the archive
+	salv  keptSalvage      // packets of damaged segments
 	made  atomic.Int64     // how often the archive was begun anew
 	began time.Time
 
@@ -104,6 +105,7 @@ func (s *stream) Serve(ctx context.Context) error {
 	sup.Add(&pruner{s})
 	sup.Add(&noter{s})
 	sup.Add(&keeper{s})
+	sup.Add(&expirer{s})
 	s.mu.Lock()
 	retired := s.retired
 	s.mu.Unlock()

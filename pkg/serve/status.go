@@ -145,5 +145,18 @@ type ArchiveStatus struct {
 	BytesPerSec float64  `json:"bytes_per_second"` // of the last hour
 	DiskFree    int64    `json:"disk_free_bytes"`
 	// DaysUntilFull is absent where the depth is reached or nothing is written.
-	DaysUntilFull *float64 `json:"days_until_full,omitempty"`
+	DaysUntilFull *float64      `json:"days_until_full,omitempty"`
+	Salvage       SalvageStatus `json:"salvage"`
+}
+
+// SalvageStatus is what is kept of the packets of damaged and partial segments
+// until they are healed.
+type SalvageStatus struct {
+	Entries int     `json:"entries"`
+	Bytes   int64   `json:"bytes"`
+	Limit   int64   `json:"limit_bytes"` // as configured; 0: nothing is kept
+	Age     float64 `json:"age_seconds"` // as configured
+	Kept    int64   `json:"kept"`        // copies, since the node began
+	Dropped int64   `json:"dropped"`     // copies that the disk was too slow or too full for
+	Error   string  `json:"error,omitempty"`
 }
