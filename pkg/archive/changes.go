@@ -288,11 +288,10 @@ func (t *tail) read(cursor Cursor, limit int) ([]Record, Cursor, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	m, err := t.s.marker()
+	exists, err := t.s.reach()
 	if err != nil {
 		return nil, cursor, err
 	}
-	first := hourOf(m.horizon())
 	var out []Record
 	t.cursors = t.cursors[:0]
 	// Where nothing but other entries come, the limit on looks lets the caller
@@ -306,7 +305,7 @@ func (t *tail) read(cursor Cursor, limit int) ([]Record, Cursor, error) {
 		if !ok {
 			break
 		}
-		if c.kind != changeKindAdd || c.hour < first {
+		if c.kind != changeKindAdd || !exists.has(c.hour) {
 			continue
 		}
 		rec, ok, err := t.record(&c)

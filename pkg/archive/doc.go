@@ -19,7 +19,10 @@
 //     (it is absent, short or broken) they take from the segment headers in the
 //     extent. A file that a crash cut short is a shorter file, nothing more.
 //   - Nothing before the horizon is shown, added, wanted or announced, whether its
-//     files are still there or not.
+//     files are still there or not, but for the hours that a kept span touches:
+//     these are like any other. A comparison of archives begins at the horizon
+//     unless it is told to begin earlier; a gap is only what an hour that exists
+//     lacks.
 //   - A segment's hour is that of its own UTC, and its duration is at most an
 //     hour, so the view of an hour follows from its extents and those of the hours
 //     before and after.
@@ -69,19 +72,53 @@
 // get further extents. Verify the identity first; Append does not. A better flag
 // for a segment that is there is a copy of the segment, appended by Writer.Copy.
 //
+// Keep (keep.go):
+//
+//  1. make keep/ if there is none
+//  2. publish keep/NAME.json under that name, which must be free: from here on no
+//     pass of pruning removes an hour that the span touches
+//  3. look at what the archive has of the span
+//
+// Release removes the file; what it alone kept goes with the next pass.
+//
 // Prune (prune.go, drop):
 //
 //  1. publish stream.json with the new horizon: from here on the hours before it
-//     do not exist for anyone
+//     do not exist for anyone. Where the volume has no room even for that, the
+//     first of the hours goes ahead of it
 //  2. write the place of the first line that is kept into the header of changes,
 //     in place, then free the blocks ahead of it. Offsets never move: writers
 //     append and followers read on undisturbed, and a cursor from before that
 //     place is answered with ErrCursorGone
-//  3. remove the files of each hour, oldest first, then the directories that are
+//  3. for each hour, oldest first: read the kept spans again, and pass over the
+//     hour if one touches it; else remove its files, then the directories that are
 //     empty by that. What a stopped pass leaves, the next one removes
+//
+// A pass moves the horizon and then reads the kept spans, whoever keeps a span
+// writes it and then reads the horizon: whatever the order, one sees the other.
 //
 // A writer that is adding to an hour which is being removed either finds the
 // horizon, or writes into files that nobody sees.
+//
+// # What limits remove
+//
+// Depth: the hours before now less the depth, where now is at most an hour after
+// the newest live segment. A size of the stream: its own oldest hours, as long as
+// the files of its hours are larger in all. Limits on the volume (how much of it is
+// in use, how much is to stay free): the oldest hour of all streams that share the
+// volume, and the next, whatever their size: streams keep equally far back, but for
+// those whose depth is less. A limit on the use of the volume takes only from streams
+// that have it. No limit on space takes the newest two hours of a stream that hold
+// segments. Kept hours count towards every limit; where nothing else is left, the
+// limit is missed, and told.
+//
+// Every limit is held to what time explains (prune_guard.go): a stream that would
+// lose more than a tenth of its hours beyond it loses only what is explained. No
+// clock says what a volume lacks, but files of others may fill it within a minute, or
+// a limit be mistyped: there, too, the pass stops before the first hour that is too
+// much, instead of taking younger ones of other streams. When less than a quarter of
+// what is to stay free is left, recording would stop, which is worse: then the
+// oldest hours go all the same, one by one and no more than that takes.
 //
 // Set aside (bad.go), by verify and by every reader that finds a segment's bytes
 // to be other than its identity says, or the disk unable to read them, twice:

@@ -150,14 +150,48 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 
 // PruneHeldError says that a pass would remove more than time explains.
 type PruneHeldError struct {
-	Dir     string
-	Hours   int           // hours that would go and that time does not explain
-	Of      int           // hours that the archive holds
-	Horizon m4f.UTC       // where the horizon would move
-	Depth   time.Duration // what was asked for
+	Dir     string  // of the stream
+	Hours   int     // hours that would go and that time does not explain
+	Of      int     // hours that could go
+	Horizon m4f.UTC // where the horizon would move
+	What    string  // what was asked for, in words
+	Flag    string  // the same as flags of prune
+	Where   string  // what to prune; "": Dir
 }
 
 func (e *PruneHeldError) Error() string {
-	return fmt.Sprintf("%s: keeping %v removes %d of %d hours more than the time passed explains: check the clock and the depth, then run \"twindvr prune %s --depth %s --force\"",
-		e.Dir, e.Depth, e.Hours, e.Of, e.Dir, e.Depth)
+	where := e.Where
+	if where == "" {
+		where = e.Dir
+	}
+	return fmt.Sprintf("%s: %s removes %d of %d hours more than the time passed explains: check the clock and the limits%s, then run \"twindvr prune %s %s --force\"",
+		e.Dir, e.What, e.Hours, e.Of, e.foreign(), where, e.Flag)
+}
+
+func (e *PruneHeldError) foreign() string {
+	if e.Where == "" {
+		return ""
+	}
+	return ", and what else fills the volume"
+}
+
+// LimitError says that a limit is not met although nothing is left that may be
+// removed for it.
+type LimitError struct {
+	Where  string // a stream's directory, or what shares the volume
+	Limit  string // in words
+	Over   int64  // bytes too many
+	Kept   bool   // there are kept spans
+	Volume bool   // the limit is one on the volume, which other files fill too
+}
+
+func (e *LimitError) Error() string {
+	left, do := "the newest hours", "change it"
+	if e.Kept {
+		left, do = "kept spans and the newest hours", "release some (twindvr keep) or change it"
+	}
+	if e.Volume {
+		do += ", or see what else fills the volume"
+	}
+	return fmt.Sprintf("%s: the limit, %s, is missed by %d bytes and nothing but %s is left: %s", e.Where, e.Limit, e.Over, left, do)
 }

@@ -27,12 +27,12 @@ func (s *Stream) Note(e event.Event) error {
 	if err != nil {
 		return err
 	}
-	m, err := s.marker()
+	exists, err := s.reach()
 	if err != nil {
 		return err
 	}
 	h := hourOf(m4f.UTCOf(e.Time))
-	if h < hourOf(m.horizon()) || h < 0 {
+	if h < 0 || !exists.has(h) {
 		return nil
 	}
 	if err := fsx.MkdirAll(s.fs, s.hourDir(h), dirPerm); err != nil {

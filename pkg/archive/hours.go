@@ -21,7 +21,7 @@ import (
 const recheck = 30 * time.Second
 
 // version says what state of an hour something was computed from. 0 is an hour
-// without a file, or before the horizon.
+// without a file, or one before the horizon that is not kept.
 type version uint64
 
 // hourCache is what a Stream remembers of its hours. It remembers a few words
@@ -33,7 +33,7 @@ type hourCache struct {
 	mu     sync.Mutex
 	seen   int64 // changes are known up to this offset of the file
 	seenID uint64
-	first  hour // of the horizon, as of the last look
+	reach  reach // which hours exist, as of the last look
 	list   []hour
 	listed time.Time
 	state  map[hour]*hourState
@@ -145,17 +145,17 @@ func (c *hourCache) insert(h hour) {
 	}
 }
 
-// hours returns the hours that exist at or after the horizon and that a
-// segment in [from, to) may begin in. to 0 is the end of the archive.
+// hours returns the hours that exist, at or after the horizon or kept, and that
+// a segment in [from, to) may begin in. to 0 is the end of the archive.
 func (s *Stream) hours(from, to m4f.UTC) ([]hour, error) {
-	m, err := s.marker()
+	r, err := s.reach()
 	if err != nil {
 		return nil, err
 	}
 	c := &s.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.first = hourOf(m.horizon())
+	c.reach = r
 	if err := c.refresh(); err != nil {
 		return nil, err
 	}
@@ -170,17 +170,26 @@ func (s *Stream) hours(from, to m4f.UTC) ([]hour, error) {
 			}
 		}
 	}
-	lo, _ := slices.BinarySearch(c.list, max(hourOf(from)-1, c.first))
+	lo, _ := slices.BinarySearch(c.list, hourOf(from)-1)
 	hi := len(c.list)
 	if to != 0 {
 		hi, _ = slices.BinarySearch(c.list, hourOf(to-1)+1)
 	}
-	return slices.Clone(c.list[lo:max(lo, hi)]), nil
+	out := slices.Clone(c.list[lo:max(lo, hi)])
+	before, _ := slices.BinarySearch(out, r.first)
+	kept := 0
+	for _, h := range out[:before] {
+		if r.has(h) {
+			out[kept] = h
+			kept++
+		}
+	}
+	return slices.Delete(out, kept, before), nil
 }
 
 // versionOf returns the version that an hour has now. Callers hold mu.
 func (c *hourCache) versionOf(h hour) (version, error) {
-	if h < c.first {
+	if !c.reach.has(h) {
 		return 0, nil
 	}
 	now := c.s.clock.Now()

@@ -234,7 +234,7 @@ func TestPruneDryRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	res, err := d.s.Prune(d.clock.Now(), PruneOptions{Depth: d.depth, DryRun: true})
-	if err != nil || len(res.Hours) != 6 || res.Bytes == 0 || res.Hours[0] != noon {
+	if err != nil || len(res.Hours) != 6 || res.Bytes == 0 || res.Hours[0].Start != noon {
 		t.Errorf("%+v, %v", res, err)
 	}
 	after, _ := os.ReadFile(d.s.dir + "/" + markerName)

@@ -222,13 +222,22 @@ type Gap struct {
 
 // Gaps returns the gaps inside [from, to), each with its cause as far as the
 // events tell. The time before the first and after the last segment of the
-// archive is no gap.
+// archive is no gap, nor is what has been pruned between kept spans and the
+// horizon.
 func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 	info, err := s.Info()
 	if err != nil {
 		return nil, err
 	}
-	from = max(from, info.Oldest)
+	hours, err := s.hours(0, 0)
+	if err != nil {
+		return nil, err
+	}
+	first, err := s.beginsIn(hours)
+	if err != nil {
+		return nil, err
+	}
+	from = max(from, first)
 	if to == 0 || to > info.Newest {
 		to = info.Newest
 	}
@@ -247,9 +256,29 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 	if to-at > utcSlack {
 		out = append(out, Gap{From: at, To: to})
 	}
+	if out, err = s.notPruned(out); err != nil {
+		return nil, err
+	}
 	for i := range out {
 		if err := s.explain(&out[i]); err != nil {
 			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// notPruned leaves of gaps what is in hours that exist.
+func (s *Stream) notPruned(gaps []Gap) ([]Gap, error) {
+	r, err := s.reach()
+	if err != nil || len(gaps) == 0 || gaps[0].From >= r.first.start() {
+		return gaps, err
+	}
+	var out []Gap
+	for _, g := range gaps {
+		for _, x := range r.within(g.From, g.To) {
+			if x.to-x.from > utcSlack || x.from == g.From && x.to == g.To {
+				out = append(out, Gap{From: x.from, To: x.to})
+			}
 		}
 	}
 	return out, nil

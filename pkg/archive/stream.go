@@ -40,6 +40,8 @@ type Stream struct {
 	mark     *marker
 	markStat os.FileInfo
 
+	keeps keepCache
+	sizes sizeCache
 	cache hourCache
 	inits initCache
 
@@ -267,7 +269,9 @@ type Info struct {
 	TargetDuration int64   // D in ticks; 0: no live segment yet
 	Rules          int     // version of the segmentation rules; 0: no live segment yet
 	Horizon        m4f.UTC // nothing before it is kept or wanted; 0: never pruned
-	Oldest, Newest m4f.UTC // start of the first and end of the last element of the view; 0: empty
+	// Oldest is the start of the first element of the view at or after the horizon
+	// (of all, where there is none) and Newest the end of the last; 0: empty.
+	Oldest, Newest m4f.UTC
 	Created        time.Time
 }
 
@@ -282,15 +286,12 @@ func (s *Stream) Info() (Info, error) {
 	if err != nil {
 		return info, err
 	}
-	for _, h := range hours {
-		els, err := s.viewOf(h)
-		if err != nil {
-			return info, err
-		}
-		if len(els) > 0 {
-			info.Oldest = els[0].UTC.Add(els[0].Parts[0].From)
-			break
-		}
+	first, _ := slices.BinarySearch(hours, hourOf(info.Horizon)) // kept hours before it
+	if info.Oldest, err = s.beginsIn(hours[first:]); info.Oldest == 0 && err == nil {
+		info.Oldest, err = s.beginsIn(hours[:first])
+	}
+	if err != nil {
+		return info, err
 	}
 	for _, h := range slices.Backward(hours) {
 		els, err := s.viewOf(h)
@@ -307,8 +308,24 @@ func (s *Stream) Info() (Info, error) {
 	return info, nil
 }
 
+// beginsIn returns the start of the first element of the view in some hours, or
+// 0.
+func (s *Stream) beginsIn(hours []hour) (m4f.UTC, error) {
+	for _, h := range hours {
+		els, err := s.viewOf(h)
+		if err != nil {
+			return 0, err
+		}
+		if len(els) > 0 {
+			return els[0].UTC.Add(els[0].Parts[0].From), nil
+		}
+	}
+	return 0, nil
+}
+
 // Horizon is the point before which the archive has been pruned: nothing
-// before it is shown, added or wanted. 0: never pruned.
+// before it is shown, added or wanted, but for the hours of kept spans. 0: never
+// pruned.
 func (s *Stream) Horizon() (m4f.UTC, error) {
 	m, err := s.marker()
 	if err != nil {

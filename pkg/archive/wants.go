@@ -20,10 +20,11 @@ type Want struct {
 
 // Wants returns which of a peer's records this archive's view would take if it
 // had them all, sorted by UTC. It is a function of the records present and
-// those given; what lies before the horizon or cannot be stored is left out.
+// those given; what lies before the horizon (and is not kept) or cannot be
+// stored is left out.
 // Give it the peer's view, or its changes.
 func (s *Stream) Wants(recs []Record) ([]Want, error) {
-	horizon, err := s.Horizon()
+	exists, err := s.reach()
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +33,7 @@ func (s *Stream) Wants(recs []Record) ([]Want, error) {
 	}
 	offered := make([]stored, 0, len(recs))
 	for i := range recs {
-		if recs[i].UTC >= horizon && checkHeader(&recs[i].Header) == nil {
+		if exists.has(hourOf(recs[i].UTC)) && checkHeader(&recs[i].Header) == nil {
 			offered = append(offered, stored{Record: recs[i], remote: true})
 		}
 	}

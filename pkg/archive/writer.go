@@ -137,12 +137,12 @@ func (w *Writer) check(seg *m4f.Segment) error {
 	if seg.Header.Length != uint64(len(seg.Media)) || len(seg.Init) == 0 || len(seg.Init) > m4f.MaxInit {
 		return errors.New("segment's header and bytes do not agree")
 	}
-	horizon, err := w.s.Horizon()
+	r, err := w.s.reach()
 	if err != nil {
 		return w.s.writeError(err)
 	}
-	if hourOf(seg.Header.UTC) < hourOf(horizon) {
-		return &HorizonError{UTC: seg.Header.UTC, Horizon: horizon}
+	if !r.has(hourOf(seg.Header.UTC)) {
+		return &HorizonError{UTC: seg.Header.UTC, Horizon: r.first.start()}
 	}
 	if w.origin != Live && w.origin != Imported || seg.Header.Init == w.checked {
 		return nil

@@ -33,6 +33,7 @@ var commands = []func(IO) *cobra.Command{
 	newLsCmd,
 	newPruneCmd,
 	newVerifyCmd,
+	newKeepCmd,
 	newSuperviseCmd,
 	newStatusCmd,
 	newTestsrcCmd,

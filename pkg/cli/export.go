@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,8 +176,15 @@ type exported struct {
 	side replicate.Side
 }
 
+// Span leaves out kept spans before the horizon unless they are asked for: an
+// export from the beginning has no gap where the archive has none.
 func (a exported) Span(from, to m4f.UTC) ([]archive.Element, error) {
-	return a.side.Segments(a.ctx, from, to)
+	els, err := a.side.Segments(a.ctx, from, to)
+	if err != nil || from != 0 {
+		return els, err
+	}
+	info, err := a.side.Info(a.ctx)
+	return slices.DeleteFunc(els, func(e archive.Element) bool { return e.UTC < info.Horizon }), err
 }
 
 func (a exported) ReadElement(e *archive.Element) (*m4f.Segment, error) {

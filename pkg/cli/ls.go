@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -50,7 +51,8 @@ covered, gaps, damaged segments, bytes.
 For one stream it prints a line for each span without a gap, with its start,
 end, length, segments, bytes and how many segments are damaged or partial, and a
 line for each gap with its cause as far as the archive knows it. Whether there is
-a gap is judged in the source's own media time.
+a gap is judged in the source's own media time. What has been pruned is no gap.
+A stream on this machine has a line, too, for each span that is kept (see keep).
 
 Where nothing is recorded it prints nothing but a line on standard error.
 
@@ -63,9 +65,9 @@ keyframe, lost, errored, init, origin, input, arrived, and parts, [from, to] in
 seconds from its start, where better segments cover some of it. The origin is
 live (recorded from a source, the input-th of the stream, from 0), imported (by
 record), replicated (fetched as the peer listed it), healed (fetched to fill a gap
-or replace damage), copied (made of what was there) or unknown. Spans and gaps are
-objects with type, from, to, duration; streams have name, from, to, duration,
-gaps, damaged, partial, bytes.
+or replace damage), copied (made of what was there) or unknown. Spans, gaps and
+kept spans are objects with type, from, to, duration; streams have name, from, to,
+duration, gaps, damaged, partial, bytes, kept (spans).
 
 Exit status: 0, 1 there are gaps or damaged segments, 2 trouble.`,
 		Example: `  twindvr ls /storage
@@ -133,7 +135,12 @@ func (o *lsOptions) stream(io IO, s *archive.Stream) error {
 	if err != nil {
 		return err
 	}
-	return o.coverage(io, ivs, gaps)
+	kept, err := s.Kept()
+	if err != nil {
+		return err
+	}
+	kept = slices.DeleteFunc(kept, func(k archive.Keep) bool { return k.To <= from || to != 0 && k.From >= to })
+	return o.coverage(io, ivs, gaps, kept)
 }
 
 // remote lists a peer's stream.
@@ -151,15 +158,28 @@ func (o *lsOptions) remote(ctx context.Context, io IO, side replicate.Side) erro
 		}
 		return p.end(err)
 	}
+	info, err := side.Info(ctx)
+	if err != nil {
+		return err
+	}
 	ivs, gaps := archive.Cover(els, o.span.From.UTC, o.span.To.UTC)
-	return o.coverage(io, ivs, gaps)
+	gaps = slices.DeleteFunc(gaps, func(g archive.Gap) bool { return g.To <= info.Horizon })
+	if len(gaps) > 0 { // what lies before the horizon has been pruned
+		gaps[0].From = max(gaps[0].From, info.Horizon)
+	}
+	return o.coverage(io, ivs, gaps, nil)
 }
 
-// coverage prints spans and gaps in order of time.
-func (o *lsOptions) coverage(io IO, ivs []archive.Interval, gaps []archive.Gap) error {
+// coverage prints spans, gaps and kept spans in order of time.
+func (o *lsOptions) coverage(io IO, ivs []archive.Interval, gaps []archive.Gap, kept []archive.Keep) error {
 	p := o.printer(io)
 	var err error
-	for err == nil && (len(ivs) > 0 || len(gaps) > 0) {
+	for err == nil && (len(ivs) > 0 || len(gaps) > 0 || len(kept) > 0) {
+		if len(kept) > 0 && (len(ivs) == 0 || kept[0].From < ivs[0].From) && (len(gaps) == 0 || kept[0].From < gaps[0].From) {
+			err = p.kept(&kept[0])
+			kept = kept[1:]
+			continue
+		}
 		if len(gaps) == 0 || len(ivs) > 0 && ivs[0].From <= gaps[0].From {
 			err = p.interval(&ivs[0])
 			ivs = ivs[1:]
@@ -212,7 +232,11 @@ func (o *lsOptions) sum(f archive.Found) (streamLine, error) {
 		l.Partial += iv.Partial
 	}
 	l.Duration, l.Gaps = seconds(int64(covered)), len(gaps)
-	l.Bytes, err = s.Size()
+	if l.Bytes, err = s.Size(); err != nil {
+		return l, err
+	}
+	kept, err := s.Kept()
+	l.Kept = len(kept)
 	return l, err
 }
 
@@ -248,6 +272,7 @@ type streamLine struct {
 	Damaged  int         `json:"damaged"`
 	Partial  int         `json:"partial"`
 	Bytes    int64       `json:"bytes"` // of all files
+	Kept     int         `json:"kept"`  // spans
 }
 
 type spanLine struct {
@@ -260,6 +285,14 @@ type spanLine struct {
 	Damaged   int         `json:"damaged"`
 	Partial   int         `json:"partial"`
 	Timelines int         `json:"timelines"`
+}
+
+type keptLine struct {
+	Type     string      `json:"type"` // "kept"
+	From     stamp       `json:"from"`
+	To       stamp       `json:"to"`
+	Duration json.Number `json:"duration"`
+	Name     string      `json:"name"`
 }
 
 type gapLine struct {
@@ -363,8 +396,12 @@ func (p *lsPrinter) stream(l *streamLine) error {
 		_, err := fmt.Fprintf(p.text, "%s\tempty\n", l.Name)
 		return err
 	}
-	_, err := fmt.Fprintf(p.text, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, l.From, l.To, shortSeconds(l.Duration),
-		count(l.Gaps, "gap"), fmt.Sprintf("%d damaged", l.Damaged), size(l.Bytes))
+	notes := ""
+	if l.Kept > 0 {
+		notes = fmt.Sprintf("\t%d kept", l.Kept)
+	}
+	_, err := fmt.Fprintf(p.text, "%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", l.Name, l.From, l.To, shortSeconds(l.Duration),
+		count(l.Gaps, "gap"), fmt.Sprintf("%d damaged", l.Damaged), size(l.Bytes), notes)
 	return err
 }
 
@@ -386,6 +423,15 @@ func (p *lsPrinter) interval(iv *archive.Interval) error {
 	}
 	_, err := fmt.Fprintf(p.text, "span\t%s\t%s\t%s\t%s\t%s\t%s\n", l.From, l.To, shortSeconds(l.Duration),
 		count(l.Segments, "segment"), size(l.Bytes), strings.TrimSpace(notes))
+	return err
+}
+
+func (p *lsPrinter) kept(k *archive.Keep) error {
+	l := keptLine{"kept", stamp(k.From), stamp(k.To), seconds(int64(k.To - k.From)), k.Name}
+	if p.json != nil {
+		return p.json.Write(l)
+	}
+	_, err := fmt.Fprintf(p.text, "kept\t%s\t%s\t%s\t%s\n", l.From, l.To, shortSeconds(l.Duration), l.Name)
 	return err
 }
 

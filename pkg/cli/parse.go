@@ -107,7 +107,7 @@ func (o *spanFlags) check() error {
 }
 
 // quantity is a flag of a number with a unit.
-type quantity[T ~int64] struct {
+type quantity[T any] struct {
 	p     *T
 	text  string
 	kind  string
@@ -141,7 +141,12 @@ func addRate(fs *pflag.FlagSet, p *int64, name, def, usage string) {
 	addQuantity(fs, &quantity[int64]{p: p, kind: "RATE", parse: config.ParseRate}, name, def, usage)
 }
 
-func addQuantity[T ~int64](fs *pflag.FlagSet, v *quantity[T], name, def, usage string) {
+// addParsed adds a flag of anything else that is written in one word.
+func addParsed[T any](fs *pflag.FlagSet, p *T, name, kind string, parse func(string) (T, error), usage string) {
+	addQuantity(fs, &quantity[T]{p: p, kind: kind, parse: parse}, name, "", usage)
+}
+
+func addQuantity[T any](fs *pflag.FlagSet, v *quantity[T], name, def, usage string) {
 	if def != "" {
 		if err := v.Set(def); err != nil {
 			panic(fmt.Sprintf("default of --%s: %v", name, err))
