@@ -95,6 +95,7 @@ func losing(rate float64) func(context.Context, *lab) (*outcome, error) {
 		if err := l.begun(ctx); err != nil {
 			return nil, err
 		}
+		l.note("%.1f %% of the datagrams at each node", 100*rate)
 		for i := range l.nodes {
 			l.lose(i, rate, 0, 0)
 		}
