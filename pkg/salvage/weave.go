@@ -23,7 +23,6 @@ type weaver struct {
 
 	slots  []slot
 	number [pids]int32 // of each PID of the region: its slot+1
-	woven  bool        // packets of both copies had no anchor between them
 	items  [2][]item
 	counts [2][]uint8
 	grid   grid
@@ -52,8 +51,8 @@ func (m *merger) weavable(a0, a1, b0, b1 int, e edge) bool {
 	}
 	for _, depth := range []int{0, maxDepth} { // with anchors inside, then without
 		m.openSlots(from, to)
-		w.steps, w.woven = w.steps[:0], false
-		if m.weaveInside(from, to, depth) && (!w.woven || m.unbroken(from, [2]int{0, len(w.steps)}, e)) {
+		w.steps = w.steps[:0]
+		if m.weaveInside(from, to, depth) && m.unbroken(from, [2]int{0, len(w.steps)}, e) {
 			return true
 		}
 	}
@@ -124,7 +123,6 @@ func (m *merger) weaveMiddle(from, to [2]int, depth int) bool {
 		inner = m.innerAnchors(from, to)
 	}
 	if len(inner) == 0 {
-		w.woven = true
 		return m.weaveLeaf(from, to)
 	}
 	for _, p := range inner {
@@ -191,7 +189,7 @@ func (m *merger) weaveLeaf(from, to [2]int) bool {
 // other has beyond is taken as it is. It returns which of the steps are woven.
 func (m *merger) weaveEdge(from, to [2]int, e edge) (woven [2]int, ok bool) {
 	w := &m.weave
-	w.steps, w.woven = w.steps[:0], true
+	w.steps = w.steps[:0]
 	m.openSlots(from, to)
 	back := e == start
 	if back {
