@@ -191,8 +191,10 @@ func (s *Stream) condemn(at location, id m4f.Identity) (bad bool, err error) {
 		s.noteCorrupt(r.UTC, at.hour, at.name, r.offset, r.ID, err.Error())
 		return true, nil
 	}
-	// It is set aside already, or its extent is gone or shorter: what the cache
-	// held is not what is there.
+	if aside, err := s.readBad(at.hour, at.name); err != nil || aside[at.number] {
+		return true, err
+	}
+	// Its extent is gone or shorter: what the cache held is not what is there.
 	return true, s.announceHour(at.hour, at.name)
 }
 

@@ -80,8 +80,14 @@ func (s *Stream) OpenMedia(id m4f.Identity, near m4f.UTC) (*Media, error) {
 // OpenElement opens an element that this Stream returned.
 func (s *Stream) OpenElement(e *Element) (*Media, error) {
 	m, err := s.openAt(&e.Record, e.at)
-	if errors.Is(err, ErrNoSegment) {
-		return s.OpenMedia(e.ID, e.UTC) // that copy is gone; there may be another
+	if err == nil {
+		return m, nil
+	}
+	var corrupt *CorruptError
+	if errors.Is(err, ErrNoSegment) || errors.As(err, &corrupt) { // there may be another copy
+		if again, aerr := s.OpenMedia(e.ID, e.UTC); aerr == nil {
+			return again, nil
+		}
 	}
 	return m, err
 }
@@ -106,6 +112,11 @@ func (s *Stream) ReadElement(e *Element) (*m4f.Segment, error) {
 	}
 	defer m.Close()
 	seg, err := m.Read()
+	if err != nil { // there may be another copy, such as one that a peer has healed
+		if again, aerr := s.ReadSegment(e.ID, e.UTC); aerr == nil {
+			seg, err = again, nil
+		}
+	}
 	if err == nil {
 		seg.Header = e.Header
 	}

@@ -27,9 +27,11 @@ type VerifyOptions struct {
 	// negative: at once.
 	Settled time.Duration
 
-	Progress func(bytes int64)     // is told the bytes of each read, if set
-	Damage   func(Damage)          // is told what is found, if set
-	HourDone func(start m4f.UTC)   // is told each hour that is done, if set
+	Progress func(bytes int64) // is told the bytes of each read, if set
+	Damage   func(Damage)      // is told what is found, if set
+	// HourDone is told the start of each hour that is done, and what the pass has
+	// come to, if set.
+	HourDone func(start m4f.UTC, sum VerifyResult)
 	Also     func(Verifying) error // verifies what other packages keep in the directory
 }
 
@@ -117,7 +119,7 @@ func (s *Stream) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, err
 		}
 		v.res.Hours++
 		if o.HourDone != nil {
-			o.HourDone(h.start())
+			o.HourDone(h.start(), v.res)
 		}
 	}
 	if o.Also != nil {

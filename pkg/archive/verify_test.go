@@ -359,6 +359,15 @@ func TestReadersSetAside(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, hours, err)
 		}
 	}
+	// Who holds an element from before is given the copy that a peer has healed.
+	seg := peerCopy(t, victim)
+	write(t, s, Healed, seg)
+	if got, err := other.ReadElement(&victim); err != nil || got.Header.ID != victim.ID {
+		t.Errorf("the healed copy: %v", err)
+	}
+	if err := other.setAside(victim.at.hour, extentNameOf(victim.UTC), 0); err != nil {
+		t.Fatal(err)
+	}
 	gaps, err := s.Gaps(0, 0)
 	if err != nil || len(gaps) == 0 || gaps[0].Event == nil || gaps[0].Event.Kind != event.Corrupt {
 		t.Errorf("%+v, %v", gaps, err)
@@ -366,6 +375,17 @@ func TestReadersSetAside(t *testing.T) {
 	if again, _ := verified(t, s, VerifyOptions{}); len(again) != 0 {
 		t.Errorf("%+v", again)
 	}
+}
+
+// peerCopy is a segment of varied as another node has it.
+func peerCopy(t testing.TB, e Element) *m4f.Segment {
+	t.Helper()
+	peer := varied(t)
+	seg, err := peer.ReadSegment(e.ID, e.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seg
 }
 
 // TestVerifyReadOnly finds and changes nothing.

@@ -24,6 +24,7 @@ const (
 	Heal       = "heal"        // gaps or damage were filled from a peer
 	Fault      = "fault"       // a fault of the program itself
 	Corrupt    = "corrupt"     // bytes of the archive went bad on the disk
+	Verify     = "verify"      // a pass over the archive found damage
 )
 
 // MaxLine is the longest encoded event, newline included. A longer one loses

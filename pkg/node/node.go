@@ -57,9 +57,10 @@ type Node struct {
 	listener *listener
 	sources  []*sourced // in force; written under mu, too
 
-	keys atomic.Pointer[[]string] // cluster keys in force
-	hub  ingest.Hub               // of the streams' sources
-	fill replicate.Slots          // for segments that fill archives from peers
+	keys     atomic.Pointer[[]string] // cluster keys in force
+	hub      ingest.Hub               // of the streams' sources
+	verifies *verifies                // of the streams' archives
+	fill     replicate.Slots          // for segments that fill archives from peers
 
 	mu      sync.Mutex
 	streams map[string]*running
@@ -91,6 +92,7 @@ func New(opt Options) *Node {
 		fill: replicate.NewSlots(filling), streams: map[string]*running{}, retired: map[string]*running{}, via: map[string][]string{},
 	}
 	n.keys.Store(&opt.Config.ClusterKeys)
+	n.verifies = newVerifies(opt.Config.Verify)
 	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, nil, opt.Log)
 	n.sup = suture.New("node", n.spec(opt.Log))
 	return n
@@ -310,6 +312,7 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 	}
 	n.cfg = c
 	n.keys.Store(&c.ClusterKeys)
+	n.verifies.cfg.Store(&c.Verify)
 	n.auth.SetKeys(c.ClusterKeys)
 	for _, name := range diff.Removed {
 		n.retire(name)

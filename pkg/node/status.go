@@ -36,6 +36,7 @@ func (s *stream) status() serve.StreamStatus {
 	mode, _ := s.ctl.modeNow()
 	st := serve.StreamStatus{Name: s.cfg.Name, Mode: mode, Retired: retired, Problems: []string{}, Inputs: []serve.InputStatus{}, Peers: []serve.PeerStatus{}}
 	st.Archive = s.archiveStatus(now)
+	st.Archive.Verify = s.verifyStatus()
 	if disk == nil {
 		disk = s.replicaError()
 	}

@@ -35,11 +35,12 @@ type stream struct {
 	ctl     *controller
 	share   *replicate.Share // what the links have in common
 
-	notes chan event.Event // events to be kept, so that a slow disk holds up nobody
-	sum   summary          // of the archive
-	salv  keptSalvage      // packets of damaged segments
-	made  atomic.Int64     // how often the archive was begun anew
-	began time.Time
+	notes  chan event.Event // events to be kept, so that a slow disk holds up nobody
+	sum    summary          // of the archive
+	verify verifyState      // of its bytes
+	salv   keptSalvage      // packets of damaged segments
+	made   atomic.Int64     // how often the archive was begun anew
+	began  time.Time
 
 	writing atomic.Int64 // since when a segment has been being recorded, Unix nanoseconds; 0: none is
 
@@ -105,6 +106,8 @@ func (s *stream) Serve(ctx context.Context) error {
 	sup.Add(&pruner{s})
 	sup.Add(&noter{s})
 	sup.Add(&keeper{s})
+	sup.Add(&verifier{s: s})
+	sup.Add(&mender{s})
 	sup.Add(&expirer{s})
 	s.mu.Lock()
 	retired := s.retired

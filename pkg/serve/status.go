@@ -146,6 +146,7 @@ type ArchiveStatus struct {
 	DiskFree    int64    `json:"disk_free_bytes"`
 	// DaysUntilFull is absent where the depth is reached or nothing is written.
 	DaysUntilFull *float64      `json:"days_until_full,omitempty"`
+	Verify        VerifyStatus  `json:"verify"`
 	Salvage       SalvageStatus `json:"salvage"`
 }
 
