@@ -405,3 +405,33 @@ func TestEachSegment(t *testing.T) {
 		t.Errorf("%d of %d segments: %v", i, len(segs), err)
 	}
 }
+
+// A flip is found where verify tells of the record or segment that it lies in.
+func TestFlipsFound(t *testing.T) {
+	list, err := damages(`{"type":"damage","file":"h/a.idx","offset":160,"kind":"index"}
+{"type":"damage","file":"h/a.mp4","offset":1000,"kind":"segment"}
+{"type":"summary"}
+`)
+	if err != nil || len(list) != 2 {
+		t.Fatal(list, err)
+	}
+	for _, v := range []struct {
+		f    flip
+		p    place
+		want bool
+	}{
+		{flip{"/d/h/a.idx", 63, 0}, place{}, false},
+		{flip{"/d/h/a.idx", 159, 0}, place{}, false},
+		{flip{"/d/h/a.idx", 160, 0}, place{}, true},
+		{flip{"/d/h/a.idx", 255, 0}, place{}, true},
+		{flip{"/d/h/a.idx", 256, 0}, place{}, false},
+		{flip{"/d/h/b.idx", 160, 0}, place{}, false},
+		{flip{"/d/h/a.idx", 70, 0}, place{from: 900, to: 1500}, true}, // its segment is bad
+		{flip{"/d/h/a.mp4", 1500, 0}, place{from: 1000, to: 2000}, true},
+		{flip{"/d/h/a.mp4", 2500, 0}, place{from: 2000, to: 3000}, false},
+	} {
+		if got := v.f.found("/d", v.p, list); got != v.want {
+			t.Errorf("%+v: found %v, want %v", v.f, got, v.want)
+		}
+	}
+}

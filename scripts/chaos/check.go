@@ -30,9 +30,10 @@ type outcome struct {
 	settled   time.Duration // from the last fault until all archives were equal and whole
 	delays    []time.Duration
 	datagrams int64
-	lost      []int64 // datagrams by node, by chance and in bursts
-	blocked   []int64 // datagrams by node, while it had no source
-	peak      int64   // most memory of a node, bytes
+	lost      []int64       // datagrams by node, by chance and in bursts
+	blocked   []int64       // datagrams by node, while it had no source
+	dated     time.Duration // by how much the nodes' times of a segment differ at most
+	peak      int64         // most memory of a node, bytes
 }
 
 // finish ends all sending, waits until the archives have settled, and compares
@@ -222,6 +223,8 @@ func (l *lab) checkViews(s int, o *outcome) []archive.Element {
 			first = els
 		} else if d := differ(first, els); d != "" {
 			l.fault("the views of %s at %s and %s differ: %s", name, l.nodes[0].name, n.name, d)
+		} else {
+			o.dated = max(o.dated, datedApart(first, els))
 		}
 		seen := map[m4f.Identity]bool{}
 		for _, r := range records(n.stream(name)) {
@@ -239,6 +242,14 @@ func (l *lab) checkViews(s int, o *outcome) []archive.Element {
 		}
 	}
 	return first
+}
+
+// datedApart is by how much the times of two equal views differ at most.
+func datedApart(a, b []archive.Element) (most time.Duration) {
+	for i := range a {
+		most = max(most, m4f.Duration(int64(a[i].UTC-b[i].UTC)).Abs())
+	}
+	return most
 }
 
 // records are all segments of an archive in order of arrival.
@@ -321,7 +332,7 @@ func (l *lab) export(ctx context.Context, s int) ([]uint64, error) {
 		if l.exportFrom != 0 {
 			args = append(args, "--from", stamp(l.exportFrom))
 		}
-		if to := l.lastWhole(s); to != 0 {
+		if to := l.lastWhole(s, n); to != 0 {
 			args = append(args, "--to", stamp(to))
 		}
 		_, errs, status := l.program(ctx, i, args...)
@@ -354,14 +365,14 @@ func (l *lab) export(ctx context.Context, s int) ([]uint64, error) {
 // stamp is a time as the commands read it, rounded down to a tick.
 func stamp(u m4f.UTC) string { return u.Time().Format(time.RFC3339Nano) }
 
-// lastWhole is where the last segment of a stream ends that its source sent
-// whole: behind it a picture may be cut.
-func (l *lab) lastWhole(s int) (to m4f.UTC) {
+// lastWhole is where at a node the last segment of a stream ends that its source
+// sent whole: behind it a picture may be cut.
+func (l *lab) lastWhole(s int, n *node) (to m4f.UTC) {
 	right := map[m4f.Identity]bool{}
 	for _, r := range l.sources[s].segs {
 		right[r.id] = true
 	}
-	els, err := view(l.nodes[0].stream(l.streams[s]))
+	els, err := view(n.stream(l.streams[s]))
 	if err != nil {
 		return 0
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -87,25 +89,45 @@ func (f flip) make() error {
 	return err
 }
 
-// harmed says which segments of its extents each flip touches; the extents must
-// not be flipped yet. A flip in an init segment touches all behind it.
-func harmed(list []flip) (map[flip][]m4f.Identity, error) {
-	byFile := map[string][]flip{}
+// place is what a flip lies in.
+type place struct {
+	ids      []m4f.Identity // segments whose bytes it touches; zero: not known
+	from, to int64          // bytes of the file: the segment, or the init segment
+}
+
+// places says where the flips of extents lie, and for those of indexes where the
+// segments lie whose records they touch; the extents must not be flipped yet. A
+// flip in an init segment touches all segments behind it.
+func places(list []flip) (map[flip]place, error) {
+	byFile, records := map[string][]flip{}, map[string][]flip{}
 	for _, f := range list {
-		if filepath.Ext(f.file) == ".mp4" {
+		if stem, ok := strings.CutSuffix(f.file, ".idx"); ok {
+			records[stem+".mp4"] = append(records[stem+".mp4"], f)
+			byFile[stem+".mp4"] = append(byFile[stem+".mp4"], nil...)
+		} else {
 			byFile[f.file] = append(byFile[f.file], f)
 		}
 	}
-	hit := map[flip][]m4f.Identity{}
+	all := map[flip]place{}
 	for name, flips := range byFile {
 		file, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
-		err = eachSegment(file, func(id m4f.Identity, from, header, to int64) {
+		number := 0
+		err = eachSegment(file, func(id m4f.Identity, from, first, to int64) {
+			for _, f := range records[name] {
+				if n, _, _ := indexPlace(f.offset); n == number {
+					all[f] = place{nil, from, to}
+				}
+			}
+			number++
 			for _, f := range flips {
-				if f.offset >= from && f.offset < to || f.offset < header {
-					hit[f] = append(hit[f], id)
+				switch p := all[f]; {
+				case f.offset >= from && f.offset < to:
+					all[f] = place{[]m4f.Identity{id}, from, to}
+				case f.offset < first:
+					all[f] = place{append(p.ids, id), 0, first}
 				}
 			}
 		})
@@ -114,7 +136,67 @@ func harmed(list []flip) (map[flip][]m4f.Identity, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return hit, nil
+	return all, nil
+}
+
+// The parts of an index (pkg/archive/FORMAT.md).
+const (
+	indexHeader = 64
+	indexRecord = 96
+)
+
+// indexPlace is the record of an index that a flip lies in, and its number; -1:
+// the header.
+func indexPlace(offset int64) (number int, from, to int64) {
+	if offset < indexHeader {
+		return -1, 0, indexHeader
+	}
+	n := (offset - indexHeader) / indexRecord
+	return int(n), indexHeader + n*indexRecord, indexHeader + (n+1)*indexRecord
+}
+
+// damage is a line of verify --json.
+type damage struct {
+	Type   string        `json:"type"`
+	File   string        `json:"file"`
+	Offset int64         `json:"offset"`
+	Kind   string        `json:"kind"`
+	Why    string        `json:"why"`
+	Done   string        `json:"done"`
+	ID     *m4f.Identity `json:"id"`
+}
+
+func damages(lines string) (list []damage, err error) {
+	for dec := json.NewDecoder(strings.NewReader(lines)); ; {
+		var d damage
+		if err := dec.Decode(&d); err == io.EOF {
+			return list, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if d.Type == "damage" {
+			list = append(list, d)
+		}
+	}
+}
+
+// found says whether verify has told of a flip: of the record or the segment
+// that it lies in. Of a segment that is set aside the record does not matter.
+func (f flip) found(dir string, p place, list []damage) bool {
+	file, err := filepath.Rel(dir, f.file)
+	if err != nil {
+		return false
+	}
+	told := func(file string, from, to int64) bool {
+		return slices.ContainsFunc(list, func(d damage) bool { return d.File == file && d.Offset >= from && d.Offset < to })
+	}
+	if stem, ok := strings.CutSuffix(file, ".idx"); ok {
+		if _, from, to := indexPlace(f.offset); told(file, from, to) {
+			return true
+		}
+		file = stem + ".mp4"
+	}
+	return told(file, p.from, p.to)
 }
 
 // eachSegment calls fn with the place of each whole segment of an extent, and

@@ -85,7 +85,11 @@ func (r *result) made() string {
 	for _, name := range slices.Sorted(maps.Keys(r.counts)) {
 		list = append(list, fmt.Sprintf("%d %s", r.counts[name], name))
 	}
-	return strings.Join(append(list, r.notes...), ", ")
+	list = append(list, r.notes...)
+	if r.outcome != nil && r.outcome.dated > 100*time.Millisecond {
+		list = append(list, fmt.Sprintf("times of segments up to %.1f s apart", r.outcome.dated.Seconds()))
+	}
+	return strings.Join(list, ", ")
 }
 
 func (r *result) lostDatagrams() string {

@@ -44,7 +44,7 @@ var scenarios = []*scenario{
 		nodes: 2, streams: 2, volume: 512 << 20, time: 3 * time.Minute, run: diskFull},
 	{name: "bit-flips", fault: "1000 random bits are flipped in extents and indexes of one node",
 		must:  "all found by verify, all healed, none served as good",
-		nodes: 2, streams: 2, time: 3 * time.Minute, run: bitFlips},
+		nodes: 2, streams: 4, time: 3 * time.Minute, run: bitFlips},
 	{name: "clock", fault: "the clock of one node is a year ahead for a time", must: "nothing pruned",
 		nodes: 2, streams: 1, clocked: true, time: 90 * time.Second, run: clockAhead},
 	{name: "everything", fault: "all of it at once", must: "no picture missing but for what no living node had complete",

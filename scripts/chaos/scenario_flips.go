@@ -61,30 +61,50 @@ func (l *lab) flipAndVerify(ctx context.Context, n *node, name string, count int
 	if err != nil {
 		return err
 	}
-	harm, err := harmed(list)
+	where, err := places(list)
 	if err != nil {
 		return err
 	}
 	hit := map[m4f.Identity]bool{}
+	var done []flip
 	for _, f := range list {
-		if ok != nil && slices.ContainsFunc(harm[f], func(id m4f.Identity) bool { return !ok(id) }) {
+		if ok != nil && slices.ContainsFunc(where[f].ids, func(id m4f.Identity) bool { return !ok(id) }) {
 			continue
 		}
 		if err := f.make(); err != nil {
 			return err
 		}
 		l.inject("bit flips")
-		for _, id := range harm[f] {
+		done = append(done, f)
+		for _, id := range where[f].ids {
 			hit[id] = true
 		}
 	}
+	return l.verify(ctx, n, dir, done, where, hit)
+}
+
+// verify runs verify at a node: it must tell of all flips, and leave nothing bad
+// in the view.
+func (l *lab) verify(ctx context.Context, n *node, dir string, done []flip, where map[flip]place, hit map[m4f.Identity]bool) error {
 	began := time.Now()
-	out, errs, status := l.program(ctx, n.i, "verify", dir)
-	l.want(status == 1 || len(hit) == 0, "verify of %s ended with status %d after %d bits were flipped in %d segments: %s%s",
-		name, status, len(list), len(hit), out, errs)
-	l.log.Printf("verify of %s after %d flips in %d segments: %v, %d lines", name, len(list), len(hit), time.Since(began).Round(time.Millisecond), strings.Count(out, "\n"))
+	out, errs, status := l.program(ctx, n.i, "verify", "--json", dir)
+	found, err := damages(out)
+	if err != nil {
+		return fmt.Errorf("verify of %s: status %d: %w: %s", dir, status, err, errs)
+	}
+	l.want(status == 1 || len(done) == 0, "verify of %s ended with status %d after %d flips: %s", dir, status, len(done), errs)
+	missed := 0
+	for _, f := range done {
+		if !f.found(dir, where[f], found) {
+			if missed++; missed <= 3 {
+				l.log.Printf("not found: bit %d of byte %d of %s, in %d to %d", f.bit, f.offset, f.file, where[f].from, where[f].to)
+			}
+		}
+	}
+	l.want(missed == 0, "verify did not tell of %d flips of %d", missed, len(done))
+	l.log.Printf("verify of %s after %d flips in %d segments: %d damages told in %v", dir, len(done), len(hit), len(found), time.Since(began).Round(time.Millisecond))
 	bad := unreadable(dir)
-	l.want(len(bad) == 0, "verify of %s left %d bad segments in the view: %v", name, len(bad), bad)
+	l.want(len(bad) == 0, "verify of %s left %d bad segments in the view: %v", dir, len(bad), bad)
 	for range hit {
 		l.inject("segments hit")
 	}
