@@ -100,7 +100,7 @@ func (p *pruning) apply(dryRun bool) (PruneResult, error) {
 		return res, nil
 	}
 	if p.held == nil {
-		p.last = lastPrune{At: p.now.Time().Truncate(time.Second), Depth: p.noteDepth(), Horizon: p.goal.start().Time()}
+		p.last = lastPrune{At: p.now.Time().Truncate(time.Second), Depth: p.noteDepth(), Horizon: p.begins().start().Time()}
 	}
 	left, err := p.s.drop(p.goal, gone, p.last)
 	for _, h := range left { // kept since the pass began
@@ -109,6 +109,17 @@ func (p *pruning) apply(dryRun bool) (PruneResult, error) {
 		res.Hours = slices.Delete(res.Hours, i, i+1)
 	}
 	return res, err
+}
+
+// begins is where the archive begins once the plan is carried out: its first hour
+// that is not kept, or the horizon.
+func (p *pruning) begins() hour {
+	for _, h := range p.all {
+		if h >= p.goal && !p.kept.touch(h) {
+			return h
+		}
+	}
+	return p.goal
 }
 
 // noteDepth is the depth as it is written down; a pass without one leaves that

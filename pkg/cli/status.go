@@ -49,12 +49,13 @@ replication has still to do and until when, and when the disk is full.
   LOST     packets that the input in use has lost since the node began, and how
            often it was opened anew
   BEHIND   from the end of the newest segment to now
-  COVERS   time from the oldest segment to the newest, gaps included
+  COVERS   time from the oldest segment to the newest, gaps included, of the depth
   GAPS     gaps within the configured depth, and seconds missing
   DAMAGED  segments recorded with loss, of all within the depth
   BACKLOG  bytes to be fetched and time left, or segments that a peer has
            listed and that are late
-  DISK     when the volume is full, or what is free on it
+  DISK     when the volume is as full as its limits allow at the present rate of all
+           its streams, or what is free on it where that never comes
 
 What is wrong with a stream follows the table, one line each, and what is wrong
 with a node whose streams are recorded as it lists them (a source block).
@@ -87,7 +88,8 @@ durations seconds, sizes bytes; what is not known is left out.
     dir, error, oldest, newest, horizon, lag_seconds
     depth_seconds as configured, gaps, gap_seconds
     segments, damaged, partial, bytes, bytes_per_second
-    disk_free_bytes, days_until_full
+    depth_reached_seconds, kept (spans), size_limit_bytes, percent_limit
+    disk_free_bytes, min_free_bytes, days_until_full
     salvage       packets of damaged and partial segments, kept until they are
                   healed: entries, bytes, limit_bytes and age_seconds as
                   configured, kept and dropped since the node began, error
@@ -284,7 +286,15 @@ func coversOf(s *serve.StreamStatus) string {
 	if s.Archive.Oldest == nil || s.Archive.Newest == nil {
 		return "-"
 	}
-	return s.Archive.Newest.Sub(*s.Archive.Oldest).Truncate(time.Second).String()
+	covers := s.Archive.Newest.Sub(*s.Archive.Oldest).Truncate(time.Second).String()
+	if s.Archive.Depth == 0 {
+		return covers
+	}
+	depth := time.Duration(s.Archive.Depth * float64(time.Second))
+	if depth%time.Hour == 0 {
+		return fmt.Sprintf("%s of %dh", covers, depth/time.Hour)
+	}
+	return covers + " of " + depth.String()
 }
 
 func gapsOf(s *serve.StreamStatus) string {
@@ -328,6 +338,9 @@ func backlogOf(s *serve.StreamStatus) string {
 }
 
 func diskOf(s *serve.StreamStatus) string {
+	if s.Archive.DaysUntilFull != nil && *s.Archive.DaysUntilFull == 0 {
+		return "full, " + size(s.Archive.DiskFree) + " free"
+	}
 	if s.Archive.DaysUntilFull != nil {
 		return fmt.Sprintf("full in %.1f days", *s.Archive.DaysUntilFull)
 	}

@@ -61,6 +61,7 @@ type Node struct {
 	hub      ingest.Hub               // of the streams' sources
 	verifies *verifies                // of the streams' archives
 	fill     replicate.Slots          // for segments that fill archives from peers
+	vols     volumes                  // that the archives lie on
 
 	mu      sync.Mutex
 	streams map[string]*running
@@ -94,6 +95,7 @@ func New(opt Options) *Node {
 	n.keys.Store(&opt.Config.ClusterKeys)
 	n.verifies = newVerifies(opt.Config.Verify)
 	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, nil, opt.Log)
+	n.vols.node = n
 	n.sup = suture.New("node", n.spec(opt.Log))
 	return n
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -361,24 +360,12 @@ func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
 	if span > 0 {
 		st.BytesPerSec = float64(bytes) / span.Seconds()
 	}
-	s.diskStatus(st, info.Oldest, now)
+	kept, err := a.Kept()
+	if err != nil {
+		return err
+	}
+	st.Kept = len(kept)
+	s.diskStatus(st, &info)
 	st.Salvage = s.salvageStatus()
 	return nil
-}
-
-// diskStatus says how long the volume lasts, as long as the depth is not reached.
-func (s *stream) diskStatus(st *serve.ArchiveStatus, oldest m4f.UTC, now time.Time) {
-	var fs syscall.Statfs_t
-	if syscall.Statfs(s.cfg.DVR.Dir, &fs) != nil {
-		return
-	}
-	st.DiskFree = int64(fs.Bavail) * int64(fs.Bsize)
-	if st.BytesPerSec <= 0 || oldest == 0 {
-		return
-	}
-	missing := s.cfg.DVR.Depth - now.Sub(oldest.Time())
-	days := float64(st.DiskFree) / st.BytesPerSec / 86400
-	if missing > 0 && days*24 < missing.Hours() {
-		st.DaysUntilFull = &days
-	}
 }

@@ -44,6 +44,10 @@ type stream struct {
 
 	writing atomic.Int64 // since when a segment has been being recorded, Unix nanoseconds; 0: none is
 
+	full    chan struct{} // wakes the pruner: there was no room
+	wasFull atomic.Bool   // there was none since it looked last
+	device  atomic.Uint64 // of the volume that the archive lies on
+
 	mu      sync.Mutex // never held during input or output
 	arc     *archive.Stream
 	openErr error
@@ -52,7 +56,7 @@ type stream struct {
 }
 
 func newStream(n *Node, c *config.Stream) *stream {
-	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), began: time.Now()}
+	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), full: make(chan struct{}, 1), began: time.Now()}
 	s.share = newShare(s)
 	s.sources = make([]*source, len(c.Inputs))
 	s.links = make([]*link, len(c.Inputs))
@@ -103,7 +107,7 @@ func (s *stream) Serve(ctx context.Context) error {
 		}
 	}
 	sup := suture.New(s.cfg.Name, s.node.spec(s.log))
-	sup.Add(&pruner{s})
+	sup.Add(&pruner{s: s})
 	sup.Add(&noter{s})
 	sup.Add(&keeper{s})
 	sup.Add(&verifier{s: s})
@@ -143,6 +147,9 @@ func (s *stream) open() error {
 	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target()})
 	if err != nil {
 		return err
+	}
+	if u, err := archive.UsageOf(a.Dir()); err == nil {
+		s.device.Store(u.Device)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,6 +261,7 @@ func (s *stream) wrote(err error) {
 	was := s.disk
 	s.disk = err
 	s.mu.Unlock()
+	s.wantRoom(err)
 	switch {
 	case err != nil && was == nil:
 		s.log.Error("recording has stopped: the archive cannot be written; trying again", "err", err)
@@ -294,44 +302,5 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return false
 	case <-t.C:
 		return true
-	}
-}
-
-// pruner keeps the archive to its depth.
-type pruner struct{ s *stream }
-
-func (p *pruner) String() string { return "pruning of " + p.s.cfg.Name }
-
-// pruneEvery is how often an archive is pruned.
-const pruneEvery = time.Minute
-
-// Serve implements suture.Service.
-func (p *pruner) Serve(ctx context.Context) error {
-	held := ""
-	for {
-		a := p.s.archive()
-		res, err := a.Prune(time.Now(), archive.PruneOptions{Depth: p.s.cfg.DVR.Depth})
-		var wait *archive.PruneHeldError
-		switch {
-		case errors.As(err, &wait):
-			if held == err.Error() {
-				err = nil // told and noted
-				break
-			}
-			held = err.Error()
-			p.s.log.Error("pruning is held", "err", err)
-		case errors.Is(err, fs.ErrNotExist): // see keeper
-		case err != nil:
-			p.s.log.Error("pruning failed", "err", err)
-		case len(res.Hours) > 0:
-			held = ""
-			p.s.log.Info("pruned", "hours", len(res.Hours), "bytes", res.Bytes, "horizon", res.Horizon.Time())
-		}
-		if err := a.NotePrune(res, err); err != nil {
-			p.s.log.Debug("event could not be kept", "kind", event.Prune, "err", err)
-		}
-		if !pause(ctx, pruneEvery) {
-			return ctx.Err()
-		}
 	}
 }

@@ -143,8 +143,16 @@ type ArchiveStatus struct {
 	Segments    int      `json:"segments"`
 	Bytes       int64    `json:"bytes"`
 	BytesPerSec float64  `json:"bytes_per_second"` // of the last hour
-	DiskFree    int64    `json:"disk_free_bytes"`
-	// DaysUntilFull is absent where the depth is reached or nothing is written.
+	// Reached is the time from Oldest to Newest, which Depth limits.
+	Reached      float64 `json:"depth_reached_seconds"`
+	Kept         int     `json:"kept"`                       // spans protected from pruning
+	SizeLimit    int64   `json:"size_limit_bytes,omitempty"` // of the stream
+	PercentLimit int     `json:"percent_limit,omitempty"`    // of the volume in use
+	MinFree      int64   `json:"min_free_bytes"`             // on the volume
+	DiskFree     int64   `json:"disk_free_bytes"`
+	// DaysUntilFull is when no more than MinFree is left, or PercentLimit is
+	// reached, at the present rate of all streams on the volume. Absent: all of them
+	// reach their depth or size before.
 	DaysUntilFull *float64      `json:"days_until_full,omitempty"`
 	Verify        VerifyStatus  `json:"verify"`
 	Salvage       SalvageStatus `json:"salvage"`
