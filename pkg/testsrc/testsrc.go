@@ -19,8 +19,9 @@ import (
 // without end.
 type Options struct {
 	// Bitrate is that of the whole transport stream, bits per second, reached
-	// with filler data NAL units inside the pictures (ISO/IEC 14496-10
-	// 7.3.2.7), so that recorded bytes have it too. 0: what the clip needs.
+	// with SEI messages of noise inside the pictures (ISO/IEC 14496-10 D.1.7),
+	// so that recorded bytes have it too, and that packets differ as those of
+	// any encoder do. 0: what the clip needs.
 	Bitrate int64
 	// StartPTS is the PTS of the first picture, ticks of 1/90000 s, modulo
 	// 2^33. The first decoding time is 3600 ticks before.
@@ -221,14 +222,18 @@ func (g *Generator) picturePES(audio int) (pes []byte, count int, key bool) {
 	pts := g.opt.StartPTS + g.since/loopFrames*loopFrames*frameTicks + p.pts
 	es := append([]byte(nil), p.head...)
 	es = appendFrameSEI(es, g.frames)
-	es = append(es, p.body...)
 	header := len(pesHeader(0xe0, 0, pts, dts))
 	others := 3 + audio // tables and clock
-	packets := packetsFor(header + len(es))
+	packets := packetsFor(header + len(es) + len(p.body))
 	if want := g.allowed() - others; want > packets {
 		packets = want
 	}
-	if gap := packets*184 - pcrField - header - len(es); g.opt.Bitrate > 0 && gap >= minFiller {
+	gap := packets*184 - pcrField - header - len(es) - len(p.body)
+	if g.opt.Bitrate > 0 && gap >= minFill {
+		es, gap = appendFill(es, gap, g.frames), 0
+	}
+	es = append(es, p.body...)
+	if g.opt.Bitrate > 0 && gap >= minFiller {
 		es = appendFiller(es, gap)
 	}
 	return append(pesHeader(0xe0, len(es), pts, dts), es...), others + packets, p.key
