@@ -2,13 +2,14 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,7 @@ func newServeM4FCmd(io IO) *cobra.Command {
 		Long: `serve-m4f answers M4F over HTTP for every stream below ROOT, and for ROOT itself
 where that is a stream. Streams are found as they are asked for.
 
+  GET /m4f/streams                which streams there are, one JSON object a line
   GET /STREAM/m4f/info            what there is of the stream, as JSON
   GET /STREAM/m4f/changes         segments as they are added, one JSON object a line
   GET /STREAM/m4f/hours           what each UTC hour holds
@@ -53,6 +55,9 @@ With --cluster-key-file all of this is answered only to those who have the key,
 as HTTP Digest authentication with SHA-256, user m4f:
 
   curl -s --digest -u m4f:KEY http://host:8081/example/m4f/live | ffplay -
+
+SIGHUP reads the cluster key file again. The certificate is read again when its
+files change.
 
 M4F is a protocol of its own. It is not wire-compatible with another of that
 name.
@@ -81,11 +86,13 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 			return err
 		}
 	}
-	var tlsConfig *tls.Config
+	var cert *m4fhttp.Certificate
+	serve := m4fhttp.ServeOptions{Log: slog.Default()}
 	if o.tlsCert != "" || o.tlsKey != "" {
-		if tlsConfig, err = m4fhttp.LoadTLS(o.tlsCert, o.tlsKey); err != nil {
+		if cert, err = m4fhttp.NewCertificate(o.tlsCert, o.tlsKey, nil); err != nil {
 			return err
 		}
+		serve.TLS = cert.Config()
 	}
 	ln, err := net.Listen("tcp", o.listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -95,11 +102,40 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 		return fmt.Errorf("--listen %s: %w", o.listen, err)
 	}
 	log := slog.Default()
-	h := m4fhttp.NewHandler(m4fhttp.Options{
-		Provider: m4fhttp.NewRoot(root),
-		Auth:     m4fhttp.NewAuth(keys, nil, log),
-		Log:      log,
-	})
-	log.Info("serving M4F", "addr", ln.Addr().String(), "root", root, "tls", tlsConfig != nil)
-	return m4fhttp.Serve(ctx, ln, h, tlsConfig, log)
+	auth := m4fhttp.NewAuth(keys, nil, log)
+	h := m4fhttp.NewHandler(m4fhttp.Options{Provider: m4fhttp.NewRoot(root), Auth: auth, Log: log})
+	log.Info("serving M4F", "addr", ln.Addr().String(), "root", root, "tls", cert != nil)
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	watching.Go(func() { o.again(ctx, hup, auth) })
+	if cert != nil {
+		watching.Go(func() { cert.Watch(ctx) })
+	}
+	return m4fhttp.Serve(ctx, ln, h, serve)
+}
+
+// again reads the cluster key file anew on SIGHUP. The certificate is watched.
+func (o *serveM4FOptions) again(ctx context.Context, hup <-chan os.Signal, auth *m4fhttp.Auth) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		if o.keyFile == "" {
+			continue
+		}
+		keys, err := config.LoadClusterKeys(o.keyFile)
+		if err != nil {
+			slog.Error("the cluster keys are not read again; those before stay in force", "err", err)
+			continue
+		}
+		auth.SetKeys(keys)
+		slog.Info("cluster keys read again", "file", o.keyFile, "keys", len(keys))
+	}
 }

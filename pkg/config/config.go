@@ -69,7 +69,7 @@ type Config struct {
 
 // TLS names the files of the node's own certificate, and of the authorities
 // that vouch for its peers'. Cert and Key are both empty, for a node that
-// serves plain HTTP, or neither is. CA empty: the system's authorities.
+// serves plain HTTP, or neither is. CA empty: the system's authorities alone.
 type TLS struct {
 	Cert, Key, CA          string
 	certPos, keyPos, caPos Pos

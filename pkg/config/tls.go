@@ -28,8 +28,8 @@ func (t TLS) LoadCertificate() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// LoadAuthorities reads the authorities that vouch for peers, or returns nil
-// where the file names none: those of the system do then.
+// LoadAuthorities reads the authorities that vouch for peers beside those of
+// the system, or returns nil where the file names none.
 func (t TLS) LoadAuthorities() (*x509.CertPool, error) {
 	if t.CA == "" {
 		return nil, nil
@@ -38,7 +38,10 @@ func (t TLS) LoadAuthorities() (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
 	if !pool.AppendCertsFromPEM(b) {
 		return nil, fmt.Errorf("%s holds no certificate in PEM", t.CA)
 	}

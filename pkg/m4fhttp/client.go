@@ -139,7 +139,9 @@ func (e *PeerError) Error() string {
 	case errors.As(e.Err, &p) && p.Status == http.StatusUnauthorized:
 		text = "it refuses the cluster key; check --cluster-key-file on both sides"
 	case errors.As(e.Err, &cert):
-		text = fmt.Sprintf("its certificate does not verify: %v; give the authority that signed it with --tls-ca", cert.Err)
+		text = fmt.Sprintf("its certificate does not verify: %v; give the authority that signed it with --tls-ca, or tls_ca in a configuration", cert.Err)
+	case errors.Is(e.Err, http.ErrSchemeMismatch):
+		text = "it does not speak TLS; write m4f:// in place of m4fs://"
 	default:
 		text = e.Err.Error()
 	}
@@ -237,6 +239,13 @@ func (c *Client) getAt(ctx context.Context, endless bool, u string, query url.Va
 // readProblem reads an answer that is a refusal. Nothing in it is trusted.
 func readProblem(res *http.Response) error {
 	p := problemf(res.StatusCode, "it answers with HTTP status %d, %s", res.StatusCode, http.StatusText(res.StatusCode))
+	if res.StatusCode == http.StatusBadRequest && res.ProtoMinor == 0 && res.Header.Get("Content-Type") == "" {
+		// As a server of package net/http answers.
+		if text, err := io.ReadAll(io.LimitReader(res.Body, maxText)); err == nil && strings.Contains(string(text), "HTTPS") {
+			p.Detail = "it speaks TLS; write m4fs:// in place of m4f://"
+		}
+		return p
+	}
 	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind != problemType {
 		return p
 	}

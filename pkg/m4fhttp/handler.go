@@ -105,7 +105,7 @@ type request struct {
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if refuseBody(w, r) {
+	if RefuseBody(w, r) {
 		return
 	}
 	key, ok := h.Auth.allow(w, r)

@@ -304,7 +304,7 @@ func serving(t *testing.T, h http.Handler, tlsConfig *tls.Config) (addr string, 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, ln, h, tlsConfig, quiet) }()
+	go func() { done <- Serve(ctx, ln, h, ServeOptions{TLS: tlsConfig, Log: quiet}) }()
 	stopped := false
 	stop = func() error {
 		if stopped {
@@ -385,14 +385,14 @@ func TestTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tlsConfig, err := LoadTLS(certFile, keyFile)
+	shown, err := NewCertificate(certFile, keyFile, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	root := filepath.Join(dir, "root")
 	appendAll(t, newArchive(t, filepath.Join(root, "x")), numbers(t, 0, 3)...)
 	auth := NewAuth([]string{"s3cret"}, nil, quiet)
-	addr, _ := serving(t, NewHandler(Options{Provider: NewRoot(root), Auth: auth, Log: quiet}), tlsConfig)
+	addr, _ := serving(t, NewHandler(Options{Provider: NewRoot(root), Auth: auth, Log: quiet}), shown.Config())
 	peer, err := config.ParsePeer("m4fs://" + addr + "/x")
 	if err != nil {
 		t.Fatal(err)
@@ -412,7 +412,7 @@ func TestTLS(t *testing.T) {
 	if _, err := stranger.Info(t.Context()); err == nil || !strings.Contains(err.Error(), "--tls-ca") {
 		t.Errorf("a certificate that nobody vouches for: %v", err)
 	}
-	if _, err := LoadTLS(certFile, ""); err == nil {
+	if _, err := NewCertificate(certFile, "", quiet); err == nil {
 		t.Error("a certificate without its key is no error")
 	}
 	if _, err := LoadRootCAs(keyFile); err == nil {

@@ -92,9 +92,9 @@ func clip(s string) string {
 	}, s), "?")
 }
 
-// refuseBody answers a request that carries a body, which none here has: it is
-// not read, and a sender that dawdles is cut off.
-func refuseBody(w http.ResponseWriter, r *http.Request) bool {
+// RefuseBody answers a request that carries a body, which none here has: it is
+// not read, and a sender that dawdles is cut off. False: the request has none.
+func RefuseBody(w http.ResponseWriter, r *http.Request) bool {
 	if r.ContentLength == 0 {
 		return false
 	}

@@ -3,8 +3,6 @@ package m4fhttp
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,46 +17,48 @@ const (
 	maxHeader = 16 << 10
 )
 
-// LoadTLS reads the certificate of a server and its key.
-func LoadTLS(cert, key string) (*tls.Config, error) {
-	if cert == "" || key == "" {
-		return nil, errors.New("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
-	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("TLS certificate: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+// ServeOptions say how a server listens.
+type ServeOptions struct {
+	TLS *tls.Config // nil: plain HTTP
+	// PlainLocal answers plain HTTP from the machine itself, too.
+	PlainLocal bool
+	// Connections bounds how many there are at once; 0: 4096, or a quarter of
+	// the files that the process may have open, where that is less.
+	Connections int
+	Log         *slog.Logger
 }
 
 // Serve answers the requests that come to ln until the context ends; endless
 // answers end with it, and others have two more seconds. It closes ln. Slow and
-// oversized requests are cut off. With a TLS configuration, ln speaks TLS.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler, tlsConfig *tls.Config, log *slog.Logger) error {
-	if log == nil {
-		log = slog.Default()
+// oversized requests are cut off, and the number of connections is bounded.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler, o ServeOptions) error {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Connections <= 0 {
+		o.Connections = connLimit()
 	}
 	s := &http.Server{
 		Handler:           h,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState:         changed,
+		ConnContext:       withConn,
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    maxHeader,
-		TLSConfig:         tlsConfig,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// What takes longer moves its own deadline.
+		WriteTimeout:   writeTimeout,
+		IdleTimeout:    60 * time.Second,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		// HTTP/2 would put endless and bulky answers behind one another.
-		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+		TLSNextProto:                 map[string]func(*http.Server, *tls.Conn, http.Handler){},
+		DisableGeneralOptionsHandler: true,
 	}
+	l := limited(ln, o.Connections, o.TLS, o.PlainLocal, o.Log)
 	failed := make(chan error, 1)
-	go func() {
-		if tlsConfig != nil {
-			failed <- s.ServeTLS(ln, "", "")
-		} else {
-			failed <- s.Serve(ln)
-		}
-	}()
+	go func() { failed <- s.Serve(l) }()
 	select {
 	case err := <-failed:
+		l.Close()
 		return err
 	case <-ctx.Done():
 	}

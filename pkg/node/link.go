@@ -69,7 +69,7 @@ func (l *link) Serve(ctx context.Context) error {
 
 func (l *link) once(ctx context.Context) {
 	in := l.s.cfg.Inputs[l.index]
-	client := m4fhttp.NewClient(m4fhttp.ClientOptions{Peer: l.peer, Keys: *l.s.node.keys.Load(), Silence: in.SourceTimeout})
+	client := m4fhttp.NewClient(l.s.node.clientOptions(l.peer, in.SourceTimeout))
 	defer client.Close()
 	f := replicate.NewFollower(l.s.archive(), client, replicate.FollowOptions{
 		Delay:    l.delay,

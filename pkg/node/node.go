@@ -54,10 +54,12 @@ type Node struct {
 	reload sync.Mutex // held by Run's start and by Reload
 	// Guarded by reload:
 	cfg      *config.Config
+	cert     *m4fhttp.Certificate // nil: plain HTTP
 	listener *listener
 	sources  []*sourced // in force; written under mu, too
 
 	keys     atomic.Pointer[[]string] // cluster keys in force
+	roots    authorities              // of peers
 	hub      ingest.Hub               // of the streams' sources
 	verifies *verifies                // of the streams' archives
 	fill     replicate.Slots          // for segments that fill archives from peers
@@ -79,6 +81,7 @@ type running struct {
 // listener is the HTTP side on one address.
 type listener struct {
 	addr   string
+	cert   *m4fhttp.Certificate // nil: plain HTTP
 	cancel context.CancelFunc
 	done   chan error
 }
@@ -162,7 +165,10 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) start(ctx context.Context) error {
 	n.reload.Lock()
 	defer n.reload.Unlock()
-	l, err := n.listen(ctx, n.cfg.HTTP)
+	if err := n.startTLS(); err != nil {
+		return err
+	}
+	l, err := n.listen(ctx, n.cfg.HTTP, n.cert)
 	if err != nil {
 		return err
 	}
@@ -181,7 +187,7 @@ func (n *Node) start(ctx context.Context) error {
 }
 
 // listen starts the HTTP side on an address.
-func (n *Node) listen(ctx context.Context, addr string) (*listener, error) {
+func (n *Node) listen(ctx context.Context, addr string, cert *m4fhttp.Certificate) (*listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: another program does already; stop it, or give another address in the http line", addr)
@@ -189,11 +195,19 @@ func (n *Node) listen(ctx context.Context, addr string) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	opt := m4fhttp.ServeOptions{Log: n.log, PlainLocal: true}
+	if cert != nil {
+		opt.TLS = cert.Config()
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	l := &listener{addr: addr, cancel: cancel, done: make(chan error, 1)}
+	l := &listener{addr: addr, cert: cert, cancel: cancel, done: make(chan error, 1)}
 	h := serve.NewHandler(serve.Options{Node: n, Auth: n.auth, NodeID: n.id, Log: n.log})
 	go func() {
-		err := m4fhttp.Serve(ctx, ln, h, nil, n.log)
+		if cert != nil {
+			go cert.Watch(ctx)
+		}
+		err := m4fhttp.Serve(ctx, ln, h, opt)
+		defer cancel()
 		if err != nil && ctx.Err() == nil {
 			n.log.Error("HTTP has ended: nothing is served any more", "http", addr, "err", err)
 		}
@@ -204,7 +218,7 @@ func (n *Node) listen(ctx context.Context, addr string) (*listener, error) {
 
 // moveListener listens on another address. Where the port stays the same, the
 // old listener must go first; it comes back if the new one cannot be had.
-func (n *Node) moveListener(ctx context.Context, addr string) error {
+func (n *Node) moveListener(ctx context.Context, addr string, cert *m4fhttp.Certificate) error {
 	old := n.listener
 	_, oldPort, _ := net.SplitHostPort(old.addr)
 	_, port, _ := net.SplitHostPort(addr)
@@ -212,14 +226,14 @@ func (n *Node) moveListener(ctx context.Context, addr string) error {
 		old.cancel()
 		<-old.done
 	}
-	l, err := n.listen(ctx, addr)
+	l, err := n.listen(ctx, addr, cert)
 	if err == nil {
 		old.cancel()
 		n.listener = l
 		return nil
 	}
 	if oldPort == port {
-		again, back := n.listen(ctx, old.addr)
+		again, back := n.listen(ctx, old.addr, old.cert)
 		if back != nil {
 			return errors.Join(err, back)
 		}
@@ -296,18 +310,23 @@ func (n *Node) retire(name string) {
 func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 	n.reload.Lock()
 	defer n.reload.Unlock()
+	if n.cert != nil {
+		_ = n.cert.Check() // it tells what is wrong itself
+	}
+	rooted, err := n.roots.load(c)
+	if err != nil {
+		return err
+	}
 	diff := config.Compare(n.cfg, c)
-	if diff.Empty() {
+	if diff.Empty() && !rooted {
 		n.log.Info("configuration read again: nothing changes", "file", c.File)
 		return nil
 	}
 	if err := n.check(c, slices.Concat(diff.Added, diff.Changed)); err != nil {
 		return err
 	}
-	if diff.HTTP {
-		if err := n.moveListener(ctx, c.HTTP); err != nil {
-			return err
-		}
+	if err := n.reloadTLS(ctx, c, diff.HTTP); err != nil {
+		return err
 	}
 	if diff.Keys && len(c.ClusterKeys) == 0 {
 		n.log.Warn("M4F is open from now on to everybody who reaches this port; a cluster key closes it")
@@ -328,7 +347,7 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 		n.add(c.Stream(name))
 	}
 	n.reloadSources()
-	if diff.Keys {
+	if diff.Keys || rooted {
 		for _, s := range n.all() {
 			s.restartLinks()
 		}

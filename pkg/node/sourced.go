@@ -514,5 +514,5 @@ func (n *Node) List() ([]m4fhttp.Listed, error) {
 
 // clientOptions are how this node talks to a peer.
 func (n *Node) clientOptions(p config.Peer, silence time.Duration) m4fhttp.ClientOptions {
-	return m4fhttp.ClientOptions{Peer: p, Keys: *n.keys.Load(), Silence: silence}
+	return m4fhttp.ClientOptions{Peer: p, Keys: *n.keys.Load(), RootCAs: n.roots.pool.Load(), Silence: silence}
 }
