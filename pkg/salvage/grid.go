@@ -295,15 +295,14 @@ func (g *grid) walk(k int, i int32, s step) {
 	g.reach(i, s, least, best, ways, from)
 }
 
-// datagram is how many packets are lost at once where the loss of single
-// datagrams is all there is.
+// datagram is how many packets a datagram usually has.
 const datagram = 7
 
 // search finds the one way through a stretch, and adds its steps. open: it need
 // not go to the end, but until one copy has none left, where what the other has
 // goes on. It returns false where there is no way. Where there are several, that
-// which changes least between the copies is taken if each copy has no more than a
-// datagram's packets in it, one behind the other: in longer stretches, datagrams
+// which changes least between the copies is taken if each copy has no more packets
+// in it than are lost at once, one behind the other: in longer stretches, datagrams
 // of one may lie between those of the other, which PIDs that only some of them
 // have do not tell.
 func (m *merger) search(from, to [2]int, back, open bool) bool {
@@ -352,7 +351,7 @@ func (m *merger) search(from, to [2]int, back, open bool) bool {
 			best.consider(g, k, d, na, nb, goesOn)
 		}
 	}
-	if !best.certain(open) {
+	if !best.certain(m.lumps, open) {
 		return false
 	}
 	g.trace(best.from, &w.steps)
@@ -380,12 +379,12 @@ type ending struct {
 	taken      int // packets of the copy that has more on the way
 }
 
-func (e *ending) certain(open bool) bool {
+func (e *ending) certain(lumps int, open bool) bool {
 	changes := int64(1)
 	if open {
 		changes = 2 // to the rest of the longer copy, too
 	}
-	return e.ways == 1 || e.best == 1 && e.taken <= datagram && e.cost/change <= changes
+	return e.ways == 1 || e.best == 1 && e.taken <= lumps && e.cost/change <= changes
 }
 
 // consider takes cell k of diagonal d for an end if it is one.

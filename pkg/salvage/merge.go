@@ -20,13 +20,14 @@ type Gain struct {
 // a hole says so.
 //
 // Anchors are the packets that occur exactly once in each copy, in the order
-// common to both. Between two of them, packets that only one copy has are taken
+// common to both, and those with equal bytes between two of them that their PID's
+// counter gives the same place in both copies. Between two anchors, packets that only one copy has are taken
 // as they are. Where both have some, equal ends are trimmed, packets that occur
 // once in each copy there are anchors again, and the rest is woven so that the
 // continuity counter of every PID runs unbroken from before it to behind it and
 // clock references ascend. That stands if it can be done in one way only; or, where
-// each copy has a datagram's packets at most, if one way only has them one
-// behind the other. Otherwise the packets of the longer copy are taken. Ahead of
+// each copy has no more packets than are lost at once, if one way only has them
+// one behind the other. Otherwise the packets of the longer copy are taken. Ahead of
 // the first anchor and behind the last, where one copy begins or ends within the
 // other, the same holds from the anchor outwards until one has no packets left, and
 // its counters must run on into the rest of the other.
@@ -89,6 +90,7 @@ type merger struct {
 	doubts []Hole     // in the result: packets were left out there
 	gain   Gain
 	budget int // cells that weaves may still visit
+	lumps  int // packets that are lost at once at least, most of the time
 	weave  weaver
 }
 
@@ -127,8 +129,9 @@ func (m *merger) findFree() {
 }
 
 func (m *merger) run() {
-	pairs := anchors(m.a, m.b, classify(m.a, m.b))
+	pairs := m.count(anchors(m.a, m.b, classify(m.a, m.b)))
 	number(m.a, m.b, pairs)
+	m.lumps = lumps(pairs)
 	a, b := 0, 0
 	for k, p := range pairs {
 		edge := inside
@@ -146,6 +149,24 @@ func (m *merger) run() {
 		return
 	}
 	m.region(a, len(m.a.heads), b, len(m.b.heads), end)
+}
+
+// lumps is how many packets are lost at once, as the stretches tell that only one
+// of the copies has: three in four have as many or more. Datagrams of one program
+// have seven, or one or two of it where they hold others too.
+func lumps(pairs []pair) int {
+	var lengths []int
+	for k := 1; k < len(pairs); k++ {
+		a, b := int(pairs[k].a-pairs[k-1].a)-1, int(pairs[k].b-pairs[k-1].b)-1
+		if (a == 0) != (b == 0) {
+			lengths = append(lengths, a+b)
+		}
+	}
+	if len(lengths) == 0 {
+		return 0
+	}
+	slices.Sort(lengths)
+	return min(lengths[len(lengths)/4], datagram)
 }
 
 func (m *merger) pass(a0, a1, b0, b1 int) {

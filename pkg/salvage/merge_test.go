@@ -196,7 +196,7 @@ func TestMerge(t *testing.T) {
 			s.field(clockPID, 77)
 			s.media(videoPID)
 			s.program(100)
-			return s.cut(Range{0, n}, Range{n + 2, s.c.Len()}), s.cut(Range{0, n + 2}, Range{n + 4, s.c.Len()}), &s.c
+			return s.cut(Range{0, 20}, Range{27, n}, Range{n + 2, s.c.Len()}), s.cut(Range{0, n + 2}, Range{n + 4, s.c.Len()}), &s.c
 		}},
 		{"a counter begins anew", func(s *source) (_, _, _ *Copy) {
 			s.program(100)

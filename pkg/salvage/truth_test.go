@@ -29,6 +29,7 @@ type scenario struct {
 	shared float64 // of datagrams, at both nodes
 	bursts float64 // a second, of 200 ms each
 	packed bool    // the second node's datagrams hold other packets
+	single bool    // datagrams of one packet
 	nulls  bool    // the source has null packets, and the second node keeps them
 }
 
@@ -43,6 +44,8 @@ var scenarios = []scenario{
 	{name: "bursts, packed otherwise", loss: .001, bursts: .4, packed: true},
 	{name: "1 %, null packets", loss: .01, nulls: true},
 	{name: "20 %", loss: .2},
+	{name: "1 %, single packets", loss: .01, single: true},
+	{name: "5 %, single packets", loss: .05, single: true},
 }
 
 // tally is what came of a scenario.
@@ -150,11 +153,15 @@ func (tr *truth) receive(sc scenario, rng *rand.Rand) (a, b []int) {
 			}
 		}
 	}
+	most := 7
+	if sc.single {
+		most = 1
+	}
 	node := func(packed bool) []int {
 		lo, hi := rng.IntN(n/10), n-rng.IntN(n/10)
 		var out []int
 		burst := 0
-		for k, size := 0, 7; k < n; k += size {
+		for k, size := 0, most; k < n; k += size {
 			if packed {
 				size = 1 + rng.IntN(7)
 			}
