@@ -25,6 +25,7 @@ type backfillOptions struct {
 	order     string
 	dryRun    bool
 	json      bool
+	noSalvage bool
 }
 
 // AddFlags adds the flags of backfill.
@@ -36,6 +37,7 @@ func (o *backfillOptions) AddFlags(fs *pflag.FlagSet, io IO) {
 	fs.StringVar(&o.order, "order", "oldest", "which hours to fill first, in this `ORDER`: oldest or newest")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "only say what would be fetched")
 	fs.BoolVar(&o.json, "json", false, "print what was done as a JSON object")
+	fs.BoolVar(&o.noSalvage, "no-salvage", false, "do not merge packets of what is damaged in both archives")
 }
 
 func newBackfillCmd(io IO) *cobra.Command {
@@ -48,6 +50,11 @@ what fills a gap, and what is clean where A's own is damaged or partial. Each
 segment is checked against its identity before it enters the archive. It may be
 interrupted at any moment and run again; when nothing is left to fetch it
 fetches nothing.
+
+What is damaged in both is healed first, where both still keep the packets of
+it: the packets that A lacks are fetched, merged with its own and cut into
+segments again, and those that are clean, or lack less than either archive's,
+are added. --no-salvage leaves that out.
 
 A is the directory of a stream, made if there is nothing. B is another one, or a
 peer (m4f://HOST[:PORT]/STREAM). With - as third argument only the spans that
@@ -73,7 +80,7 @@ Exit status: 0 nothing is left to heal, 1 something is, 2 trouble.`,
 	return cmd
 }
 
-func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fromStdin bool) error {
+func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fromStdin bool) (err error) {
 	order, err := replicate.ParseOrder(o.order)
 	if err != nil {
 		return fmt.Errorf("--order: %w", err)
@@ -109,6 +116,15 @@ func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fr
 			return err
 		}
 	}
+	var healer *replicate.Healer
+	if !o.noSalvage {
+		healer = replicate.NewHealer(dst, replicate.HealerOptions{})
+		defer func() {
+			if cerr := healer.Close(); err == nil {
+				err = cerr
+			}
+		}()
+	}
 	bar := newProgress(io, -1, "backfill")
 	defer bar.Done()
 	fetched := int64(0)
@@ -120,6 +136,7 @@ func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fr
 		Jobs:   o.jobs,
 		Order:  order,
 		DryRun: o.dryRun,
+		Healer: healer,
 		Log:    slog.Default(),
 		Progress: func(p replicate.Progress) {
 			bar.Total(p.Bytes + p.Left)
@@ -162,6 +179,9 @@ type backfillLine struct {
 	Segments int   `json:"segments"`
 	Bytes    int64 `json:"bytes"`
 	Copied   int   `json:"copied"`
+	Mended   int   `json:"mended"`       // segments made of packets of both archives
+	Packets  int64 `json:"mend_packets"` // fetched for them
+	MendSize int64 `json:"mend_bytes"`   // of those, and of what was compared to find them
 	Left     int   `json:"left"`
 	DryRun   bool  `json:"dry_run"`
 }
@@ -169,16 +189,20 @@ type backfillLine struct {
 func (o *backfillOptions) print(io IO, r replicate.Result) error {
 	if o.json {
 		out := newJSONLines(io.Out)
-		if err := out.Write(backfillLine{r.Segments, r.Bytes, r.Copied, r.Left, o.dryRun}); err != nil {
+		if err := out.Write(backfillLine{r.Segments, r.Bytes, r.Copied, r.Healed.Segments, r.Healed.Packets, r.Healed.Bytes, r.Left, o.dryRun}); err != nil {
 			return err
 		}
 		return out.Flush()
 	}
-	verb := "fetched"
+	verb, mended := "fetched", "healed"
 	if o.dryRun {
-		verb = "to fetch"
+		verb, mended = "to fetch", "to heal"
 	}
-	_, err := fmt.Fprintf(io.Out, "%s: %d segments, %d bytes; improved in place: %d; left: %d\n", verb, r.Segments, r.Bytes, r.Copied, r.Left)
+	salvage := ""
+	if r.Healed.Segments > 0 {
+		salvage = fmt.Sprintf("; %s out of packets: %d segments, %d packets", mended, r.Healed.Segments, r.Healed.Packets)
+	}
+	_, err := fmt.Fprintf(io.Out, "%s: %d segments, %d bytes; improved in place: %d%s; left: %d\n", verb, r.Segments, r.Bytes, r.Copied, salvage, r.Left)
 	return err
 }
 

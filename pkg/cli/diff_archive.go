@@ -19,6 +19,8 @@ type diffArchiveOptions struct {
 	span spanFlags
 	peer peerOptions
 	json bool
+
+	noSalvage bool
 }
 
 // AddFlags adds the flags of diff-archive.
@@ -26,6 +28,7 @@ func (o *diffArchiveOptions) AddFlags(fs *pflag.FlagSet, io IO) {
 	o.span.AddFlags(fs, io.Clock)
 	o.peer.AddFlags(fs)
 	fs.BoolVar(&o.json, "json", false, "print one JSON object a line, as backfill reads it")
+	fs.BoolVar(&o.noSalvage, "no-salvage", false, "do not look for what packets of both archives would heal")
 }
 
 func newDiffArchiveCmd(io IO) *cobra.Command {
@@ -42,6 +45,13 @@ and bytes.
   !  A's is damaged or partial, B's is clean
   ?  A's is clean, B's is damaged or partial
   ~  both differ otherwise
+  +  neither is clean, and the packets that both still keep make something
+     better than either has; bytes are those of the packets that A lacks for it
+
+The last stands beside the others and also where the archives are equal. What
+backfill would make is tried for it, so it is exact, and takes its time where
+much is damaged in both; at least one of A and B must be a directory, and where A
+is a peer the bytes are those that B lacks. --no-salvage leaves it out.
 
 A and B are directories of a stream or peers (m4f://HOST[:PORT]/STREAM). Hours
 are compared first, then the segments of those that differ. Without --from it
@@ -55,7 +65,8 @@ where you choose from the list for backfill:
 
   jq -c 'select(.op == ">" or .op == "end")'
 
-Exit status: 0 the same, 1 they differ, 2 trouble.`,
+Exit status: 0 the same and nothing to heal, 1 they differ, or have something
+that packets would heal, 2 trouble.`,
 		Example: `  twindvr diff-archive /storage/example m4f://b:8081/example
   twindvr diff-archive --json /storage/example m4f://b/example |
     twindvr backfill /storage/example m4f://b/example -`,
@@ -90,6 +101,8 @@ func runDiffArchive(ctx context.Context, o *diffArchiveOptions, io IO, a, b stri
 		From:   o.span.From.UTC,
 		To:     o.span.To.UTC,
 		Settle: settle,
+
+		NoSalvage: o.noSalvage,
 	})
 	if err != nil {
 		return err
@@ -164,7 +177,7 @@ func (l *diffLine) span() (replicate.Span, error) {
 		Bytes:    l.Bytes,
 	}
 	switch s.Op {
-	case replicate.OnlyA, replicate.OnlyB, replicate.ABetter, replicate.BBetter, replicate.Differs:
+	case replicate.OnlyA, replicate.OnlyB, replicate.ABetter, replicate.BBetter, replicate.Differs, replicate.Mergeable:
 	default:
 		return s, fmt.Errorf("%q is no operator of diff-archive", l.Op)
 	}

@@ -84,6 +84,9 @@ durations seconds, sizes bytes; what is not known is left out.
     pending       segments listed and not yet looked at, lag_seconds for how long
     reconciling, backlog_bytes, eta_seconds
     segments, copied, bytes, unfilled, traffic_in_bytes, traffic_out_bytes
+    mended, mend_packets, mend_bytes
+                  segments made of packets of both nodes, packets fetched for
+                  them, and bytes with what was compared to find them
   archive
     dir, error, oldest, newest, horizon, lag_seconds
     depth_seconds as configured, gaps, gap_seconds

@@ -71,7 +71,12 @@ func (l *link) once(ctx context.Context) {
 	in := l.s.cfg.Inputs[l.index]
 	client := m4fhttp.NewClient(l.s.node.clientOptions(l.peer, in.SourceTimeout))
 	defer client.Close()
+	var healer *replicate.Healer
+	if l.replicate {
+		healer = l.s.healer()
+	}
 	f := replicate.NewFollower(l.s.archive(), client, replicate.FollowOptions{
+		Healer:   healer,
 		Delay:    l.delay,
 		LiveOnly: !l.replicate,
 		Share:    l.s.share,

@@ -131,6 +131,7 @@ func (s *stream) keepSalvage(run *salvage.Run, k *salvage.Kept) {
 		return
 	}
 	s.salv.kept.Add(1)
+	s.salvageKept()
 }
 
 // dropSalvage counts a copy that is not kept.

@@ -227,6 +227,7 @@ func (l *link) peerStatus(now time.Time) serve.PeerStatus {
 		URL: l.url(), Reachable: st.Connected, Replicates: l.replicate, Heard: stamp(st.Heard),
 		Pending: st.Pending, Lag: st.Lag.Seconds(), Reconciling: st.Reconciling, Backlog: st.Backlog,
 		Segments: st.Segments, Copied: st.Copied, Bytes: st.Bytes, Unfilled: st.Left,
+		Mended: st.Mended, MendPackets: st.MendPackets, MendBytes: st.MendBytes,
 	}
 	if st.Err != nil && !st.Connected {
 		p.Error = st.Err.Error()

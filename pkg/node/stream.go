@@ -34,6 +34,7 @@ type stream struct {
 	mirrors []*link   // replication where it has a port of its own
 	ctl     *controller
 	share   *replicate.Share // what the links have in common
+	heal    healing
 
 	notes  chan event.Event // events to be kept, so that a slow disk holds up nobody
 	sum    summary          // of the archive
@@ -131,6 +132,7 @@ func (s *stream) Serve(ctx context.Context) error {
 		}
 	}
 	err := sup.Serve(ctx)
+	s.closeHealer()
 	if !retired {
 		s.note(event.Event{Kind: event.Stop, Msg: "the node was stopped"})
 	}

@@ -56,6 +56,9 @@ type BackfillOptions struct {
 	// Refused holds back segments that the other side has not given of late;
 	// nil: none.
 	Refused *Refused
+	// Healer heals what both archives have damaged, as far as the packets that
+	// they keep allow, before anything is fetched; nil: that is not done.
+	Healer *Healer
 	// Share is what others have in common with this backfill who fill the same
 	// archive; nil: there are none.
 	Share *Share
@@ -90,6 +93,9 @@ type Result struct {
 	// Copied counts segments whose media was here already, and of which a
 	// better flag or another occurrence was added.
 	Copied int
+	// Healed is what was made of packets of both archives, or with DryRun would
+	// be; it is not among Segments and Bytes.
+	Healed Healed
 	// Left counts segments that the view would take and that have not come: the
 	// other side lost them or sends something else, or the backfill broke off.
 	// Of hours that were not under way then, it counts what the other side has
@@ -106,7 +112,11 @@ func Backfill(ctx context.Context, dst *archive.Stream, src Side, o BackfillOpti
 	if err != nil {
 		return Result{}, err
 	}
-	windows, err := f.windows(ctx)
+	err = f.heal(ctx)
+	var windows []window
+	if err == nil {
+		windows, err = f.windows(ctx)
+	}
 	if err == nil {
 		err = f.run(ctx, windows)
 	}
@@ -189,6 +199,45 @@ func newFiller(ctx context.Context, dst *archive.Stream, src Side, o BackfillOpt
 	return f, nil
 }
 
+// heal merges packets, in all of the span or in those spans in which that helps.
+func (f *filler) heal(ctx context.Context) error {
+	if f.Healer == nil || f.gapsOnly {
+		return nil
+	}
+	flow := &Flow{Limit: f.Limit}
+	if f.Share != nil {
+		flow.Yield = func(ctx context.Context) error { return f.Share.yield(ctx, nil, yieldRead) }
+	}
+	o := HealOptions{From: f.From, To: f.To, DryRun: f.DryRun, Flow: flow}
+	spans := []HealOptions{o}
+	if f.Spans != nil {
+		spans = spans[:0]
+		for _, s := range f.Spans {
+			if s.Op == Mergeable {
+				o.From, o.To = max(s.From, f.From), s.To
+				if f.To != 0 {
+					o.To = min(o.To, f.To)
+				}
+				spans = append(spans, o)
+			}
+		}
+	}
+	for _, o := range spans {
+		if o.To != 0 && o.From >= o.To {
+			continue
+		}
+		got, err := f.Healer.Heal(ctx, f.src, o)
+		f.result.Healed = f.result.Healed.plus(got)
+		if err != nil {
+			return err
+		}
+	}
+	if f.DryRun {
+		f.result.Left += f.result.Healed.Segments
+	}
+	return nil
+}
+
 // sameCut says whether two archives cut one source into the same segments.
 func sameCut(a, b SideInfo) bool {
 	return (a.TargetDuration == b.TargetDuration || a.TargetDuration == 0 || b.TargetDuration == 0) &&
@@ -225,7 +274,7 @@ func (f *filler) windows(ctx context.Context) ([]window, error) {
 func (f *filler) spanWindows() []window {
 	var list []window
 	for _, s := range f.Spans {
-		if s.Op == OnlyA || s.Op == ABetter {
+		if s.Op == OnlyA || s.Op == ABetter || s.Op == Mergeable {
 			continue
 		}
 		from, to := max(s.From, f.From), s.To

@@ -19,6 +19,9 @@ const (
 	BBetter Op = '!' // A's is damaged or partial, B's is clean
 	ABetter Op = '?' // A's is clean, B's is damaged or partial
 	Differs Op = '~' // both have something else
+	// Mergeable: neither is clean, and the packets that both archives keep make
+	// something better than either has.
+	Mergeable Op = '+'
 )
 
 // Span is a stretch of time in which two views differ in one way.
@@ -26,7 +29,9 @@ type Span struct {
 	Op       Op
 	From, To m4f.UTC
 	// Segments and Bytes are those of the archive that has them, or has the
-	// better ones; for Differs those of B.
+	// better ones; for Differs those of B. For Mergeable they are the segments
+	// that merging makes, and the bytes of the packets that A lacks for it, or B
+	// where A is a peer.
 	Segments int
 	Bytes    int64
 

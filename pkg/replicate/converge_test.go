@@ -106,7 +106,7 @@ func equalViews(t testing.TB, archives []*archive.Stream) error {
 // recorded at some of them, and end with equal views, without a segment in them
 // that overlaps another.
 func TestFollowProperty(t *testing.T) {
-	fewerChecks(t, 4)
+	fewerChecks(t, 6)
 	rapid.Check(t, func(rt *rapid.T) {
 		draw := func(label string, from int) []spec {
 			return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) spec {
@@ -460,7 +460,7 @@ func TestFollowRecoveringPeer(t *testing.T) {
 // A new node with a depth takes no more than that from a peer that keeps more,
 // and what it has pruned does not come back.
 func TestFollowDepth(t *testing.T) {
-	const hours = 5
+	const hours = 3
 	b := newArchive(t, clean(0, hours*900)...)
 	a := newArchive(t)
 	clock := newManualClock()

@@ -1,7 +1,9 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/salvage"
 )
 
 const hour = 3600 * m4f.Timescale
@@ -27,6 +30,8 @@ type DiffOptions struct {
 	// just come, are given to go away: two nodes that record one source have each
 	// segment some milliseconds apart.
 	Settle time.Duration
+	// NoSalvage leaves out what merging packets of both archives would heal.
+	NoSalvage bool
 }
 
 // Diff compares the views of two archives and returns where they differ, in
@@ -102,7 +107,46 @@ func (d *differ) compare(ctx context.Context) ([]Span, error) {
 	for _, r := range results {
 		spans = join(spans, r)
 	}
-	return spans, nil
+	more, err := d.mergeable(ctx)
+	spans = append(spans, more...)
+	slices.SortStableFunc(spans, func(x, y Span) int { return cmp.Compare(x.From, y.From) })
+	return spans, err
+}
+
+// mergeable returns where merging what both archives keep of packets would make
+// something better than either has. It merges, for there is no other way to know;
+// of two peers neither's packets are here, and it returns nothing.
+func (d *differ) mergeable(ctx context.Context) ([]Span, error) {
+	dst, ok := d.a.(Dir)
+	src := d.b
+	if !ok {
+		if dst, ok = d.b.(Dir); !ok {
+			return nil, nil
+		}
+		src = d.a
+	}
+	if d.From >= d.To || d.NoSalvage {
+		return nil, nil
+	}
+	var spans []Span
+	h := NewHealer(dst.Stream, HealerOptions{})
+	_, err := h.Heal(ctx, src, HealOptions{From: d.From, To: d.To, DryRun: true, found: func(u *unit, m *merged) {
+		bytes := m.fetched * salvage.PacketSize
+		for _, seg := range m.segs {
+			hd := &seg.Header
+			wants, err := dst.Stream.Wants([]archive.Record{{Header: *hd, Origin: archive.Healed}})
+			if err != nil || len(wants) == 0 {
+				continue
+			}
+			spans = append(spans, Span{Op: Mergeable, From: hd.UTC, To: hd.End(), Segments: 1, Bytes: bytes, arrived: u.kept()})
+			bytes = 0
+		}
+	}})
+	var joined []Span
+	for _, s := range spans {
+		joined = join(joined, []Span{s})
+	}
+	return joined, errors.Join(err, h.Close())
 }
 
 // hours returns the hours of the span whose digests differ.

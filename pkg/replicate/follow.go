@@ -32,6 +32,9 @@ type FollowOptions struct {
 	// that of reconciliation; what the peer lists as new is fetched at once.
 	Share *Share
 	Jobs  int // 0: DefaultJobs
+	// Healer heals out of packets what both archives have damaged; nil: that is
+	// not done.
+	Healer *Healer
 	// Depth is how far back the archive is kept: what is older is not fetched;
 	// 0: as far as its horizon.
 	Depth time.Duration
@@ -78,6 +81,10 @@ type FollowStats struct {
 	// Segments and Bytes were fetched, Copied were made locally.
 	Segments, Copied int64
 	Bytes            int64
+	// Mended segments were made of packets of both archives, for which
+	// MendPackets were fetched, and MendBytes with what was compared to find
+	// them.
+	Mended, MendPackets, MendBytes int64
 	// WriteErr is why the archive does not take what is fetched; nil: it does.
 	WriteErr error
 }
@@ -177,6 +184,9 @@ func (f *Follower) Run(ctx context.Context) error {
 	g.Go(func() error { return f.work(ctx) })
 	if !f.LiveOnly {
 		g.Go(func() error { return f.reconcile(ctx) })
+		if f.Healer != nil {
+			g.Go(func() error { return f.mend(ctx) })
+		}
 	}
 	return g.Wait()
 }
@@ -415,6 +425,9 @@ func (f *Follower) work(ctx context.Context) (err error) {
 // takeDue fetches what the view would take of some records. What fails for now
 // comes back later, and where the archive cannot be written the rest with it.
 func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord) {
+	if due = f.postpone(due); len(due) == 0 {
+		return
+	}
 	slices.SortStableFunc(due, func(a, b pendingRecord) int { return cmp.Compare(a.UTC, b.UTC) })
 	wants, err := f.wants(sink, due)
 	if err != nil {
@@ -634,6 +647,7 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 		f.mu.Unlock()
 	}
 	result, err := Backfill(ctx, f.dst, f.peer, BackfillOptions{
+		Healer:  f.Healer,
 		From:    f.from(theirs),
 		To:      min(theirs.Newest, f.latest()),
 		Limit:   f.Share.Limit,
@@ -664,6 +678,7 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 	f.mu.Lock()
 	f.stats.Segments += int64(result.Segments)
 	f.stats.Copied += int64(result.Copied)
+	f.addMended(result.Healed)
 	if err == nil {
 		f.stats.Reconciled, f.stats.Left = f.Clock.Now(), result.Left
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/salvage"
 )
 
 // Side is an archive that is compared or fetched from: a directory, or a peer.
@@ -32,6 +33,13 @@ type Side interface {
 	// Fetch returns a segment of the view, its bytes verified and its header
 	// the record's. Its bytes pass the flow unless that is nil.
 	Fetch(ctx context.Context, rec *archive.Record, flow *Flow) (*m4f.Segment, error)
+	// Salvage returns the entries of kept packets that are for segments of a
+	// span, by start. The error wraps m4fhttp.ErrNoSalvage where the other side
+	// knows of none.
+	Salvage(ctx context.Context, from, to m4f.UTC) ([]salvage.Entry, error)
+	// SalvageCopy is the copy of such an entry. What is fetched of it passes the
+	// flow unless that is nil.
+	SalvageCopy(e *salvage.Entry, flow *Flow) salvage.Peer
 }
 
 // Flow is what fetched bytes pass: they are counted as they come, held up where

@@ -122,8 +122,13 @@ type PeerStatus struct {
 	Copied      int64    `json:"copied"`   // made locally, for a better flag
 	Bytes       int64    `json:"bytes"`    // fetched
 	Unfilled    int      `json:"unfilled"` // segments the last comparison could not get
-	TrafficIn   int64    `json:"traffic_in_bytes"`
-	TrafficOut  int64    `json:"traffic_out_bytes"`
+	// Mended segments were made of packets of both nodes; MendPackets were fetched
+	// for them, and MendBytes with what was compared to find them.
+	Mended      int64 `json:"mended"`
+	MendPackets int64 `json:"mend_packets"`
+	MendBytes   int64 `json:"mend_bytes"`
+	TrafficIn   int64 `json:"traffic_in_bytes"`
+	TrafficOut  int64 `json:"traffic_out_bytes"`
 }
 
 // ArchiveStatus is the state of a stream's archive.

@@ -1,0 +1,514 @@
+package replicate
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/salvage"
+	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testsrc"
+)
+
+const (
+	datagram = 7 * salvage.PacketSize // bytes that are lost at once
+	bitrate  = 1_000_000              // bits a second
+)
+
+// sources are streams of a test's seconds, made once.
+var sources sync.Map
+
+func source(t testing.TB, d time.Duration) []byte {
+	t.Helper()
+	if b, ok := sources.Load(d); ok {
+		return b.([]byte)
+	}
+	g, err := testsrc.New(testsrc.Options{Bitrate: bitrate, Duration: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := g.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	sources.Store(d, b.Bytes())
+	return b.Bytes()
+}
+
+// lossy is a recorder that does not hear all.
+type lossy struct {
+	a   *archive.Stream
+	seg *segment.Segmenter
+	w   *archive.Writer
+	h   *Healer
+}
+
+func newLossy(t testing.TB, d time.Duration) *lossy {
+	t.Helper()
+	a, err := archive.Create(scratchDir(t)+"/x", "", archive.CreateOptions{TargetDuration: m4f.Ticks(d)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lossy{a: a}
+	l.w = l.a.Writer(archive.Live, 0, archive.WriterOptions{Sync: archive.SyncOff})
+	l.h = NewHealer(l.a, HealerOptions{Log: quiet, Writer: archive.WriterOptions{Sync: archive.SyncOff}})
+	run := l.a.Salvage().NewRun()
+	l.seg = segment.New(segment.Config{TargetDuration: m4f.Ticks(d), Salvage: func(k *salvage.Kept) {
+		if _, err := run.Keep(k); err != nil {
+			t.Error(err)
+		}
+		l.h.Kept()
+	}}, func(s *m4f.Segment) {
+		if err := l.w.Append(s); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		if err := l.h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// hear feeds datagrams first to last of a stream but those that are lost.
+func (l *lossy) hear(ts []byte, first, last int, lost func(n int) bool) {
+	for n := first; n < last && n*datagram < len(ts); n++ {
+		if lost == nil || !lost(n) {
+			arrived := epoch.Time().Add(time.Duration(n) * datagram * 8 * time.Second / bitrate)
+			l.seg.WriteAt(ts[n*datagram:min((n+1)*datagram, len(ts))], arrived)
+		}
+	}
+}
+
+func (l *lossy) end(t testing.TB) {
+	l.seg.Close()
+	if err := l.w.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func count(ts []byte) int { return (len(ts) + datagram - 1) / datagram }
+
+// record is a recorder that has heard a stream to its end.
+func record(t testing.TB, ts []byte, d time.Duration, lost func(n int) bool) *lossy {
+	l := newLossy(t, d)
+	l.hear(ts, 0, count(ts), lost)
+	l.end(t)
+	return l
+}
+
+// independent are losses of some rate, for each of several nodes, never near each
+// other at two of them, and none in the first second.
+func independent(seed uint64, nodes, datagrams int, rate float64) []map[int]bool {
+	r := rand.New(rand.NewPCG(seed, 1))
+	out := make([]map[int]bool, nodes)
+	for i := range out {
+		out[i] = map[int]bool{}
+	}
+	for n := 100; n < datagrams; n++ {
+		if r.Float64() < rate*float64(nodes) {
+			out[r.IntN(nodes)][n] = true
+			n += 3
+		}
+	}
+	return out
+}
+
+func in(m map[int]bool) func(int) bool { return func(n int) bool { return m[n] } }
+
+// identities are those of the whole clean segments of a view.
+func identities(t testing.TB, a *archive.Stream) map[m4f.Identity]bool {
+	ids := map[m4f.Identity]bool{}
+	for _, e := range view(t, a) {
+		if e.Clean() {
+			ids[e.ID] = true
+		}
+	}
+	return ids
+}
+
+// heals backfills an archive with its Healer.
+func (l *lossy) heals(t testing.TB, src Side) Result {
+	t.Helper()
+	return backfill(t, l.a, src, BackfillOptions{Healer: l.h})
+}
+
+// Two nodes with independent loss heal each other: every segment that one of them
+// received each packet of ends clean on both, with the identity that an
+// undamaged receiver writes, for a few of its bytes.
+func TestHeal(t *testing.T) {
+	ts := source(t, 40*time.Second)
+	ref := record(t, ts, 4*time.Second, nil)
+	clean := identities(t, ref.a)
+	for _, rate := range []float64{0.002, 0.01} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			lost := independent(7, 2, count(ts), rate)
+			a, b := record(t, ts, 4*time.Second, in(lost[0])), record(t, ts, 4*time.Second, in(lost[1]))
+			t.Logf("%d and %d of %d datagrams lost; %d and %d of %d segments are clean", len(lost[0]), len(lost[1]), count(ts),
+				len(identities(t, a.a)), len(identities(t, b.a)), len(clean))
+			pb, pa := servePeer(t, b.a), servePeer(t, a.a)
+			var before []Span
+			if before = diff(t, Dir{a.a}, Peer{pb.client}, DiffOptions{}); !slices.ContainsFunc(before, func(s Span) bool { return s.Op == Mergeable }) {
+				t.Errorf("diff shows nothing to merge:\n%s", text(before))
+			}
+			dry := backfill(t, a.a, Peer{pb.client}, BackfillOptions{Healer: a.h, DryRun: true})
+			if dry.Healed.Segments == 0 || dry.Left < dry.Healed.Segments {
+				t.Errorf("dry run: %+v", dry)
+			}
+			ra, rb := a.heals(t, Peer{pb.client}), b.heals(t, Peer{pa.client})
+			t.Logf("healed %+v and %+v", ra, rb)
+			if ra.Healed.Segments != dry.Healed.Segments || ra.Left+rb.Left != 0 {
+				t.Errorf("%+v and %+v, dry run %+v", ra, rb, dry)
+			}
+			a.heals(t, Peer{pb.client})
+			if err := equalViews(t, []*archive.Stream{a.a, b.a}); err != nil {
+				t.Error(err)
+			}
+			got := identities(t, a.a)
+			for id := range clean {
+				if !got[id] {
+					t.Errorf("segment %s is not there clean", id)
+				}
+			}
+			if len(got) != len(clean) {
+				t.Errorf("%d clean segments, %d of the reference", len(got), len(clean))
+			}
+			for _, r := range []Result{ra, rb} {
+				if media := int64(len(ts)); r.Healed.Bytes > media/5 {
+					t.Errorf("%d bytes for packets, of %d", r.Healed.Bytes, media)
+				}
+			}
+			if after := diff(t, Dir{a.a}, Peer{pb.client}, DiffOptions{}); len(after) != 0 {
+				t.Errorf("afterwards:\n%s", text(after))
+			}
+			for _, l := range []*lossy{a, b} {
+				src := Side(Peer{pb.client})
+				if l == b {
+					src = Peer{pa.client}
+				}
+				if again := l.heals(t, src); again != (Result{}) {
+					t.Errorf("once more: %+v", again)
+				}
+			}
+		})
+	}
+}
+
+// heardAs returns a cluster's view where each node follows all others while all of
+// them hear a source.
+func hearTogether(t *testing.T, ts []byte, d time.Duration, lost []map[int]bool) ([]*lossy, []*peerNode, []following) {
+	var nodes []*lossy
+	var peers []*peerNode
+	for range lost {
+		l := newLossy(t, d)
+		nodes, peers = append(nodes, l), append(peers, servePeer(t, l.a))
+	}
+	var runs []following
+	for i, l := range nodes {
+		share := &Share{}
+		for k, p := range peers {
+			if k != i {
+				runs = append(runs, startFollowing(t, l.a, p, FollowOptions{Share: share, Healer: l.h, Delay: func(*archive.Record) time.Duration {
+					return 200 * time.Millisecond
+				}}))
+			}
+		}
+	}
+	for _, f := range runs {
+		until(t, "following", func() bool { return !f.Stats().Reconciled.IsZero() })
+	}
+	const step = 40
+	for n := 0; n < count(ts); n += step {
+		for i, l := range nodes {
+			l.hear(ts, n, n+step, in(lost[i]))
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	for _, l := range nodes {
+		l.end(t)
+	}
+	return nodes, peers, runs
+}
+
+// While nodes follow each other, what they damage is healed while it is warm, and
+// media hardly moves.
+func TestHealWarm(t *testing.T) {
+	ts := source(t, 24*time.Second)
+	clean := identities(t, record(t, ts, 4*time.Second, nil).a)
+	for _, nodes := range []int{2, 3} {
+		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
+			lost := independent(uint64(nodes), nodes, count(ts), 0.01)
+			all, peers, runs := hearTogether(t, ts, 4*time.Second, lost)
+			until(t, "all clean on all", func() bool {
+				for _, l := range all {
+					got := identities(t, l.a)
+					for id := range clean {
+						if !got[id] {
+							return false
+						}
+					}
+				}
+				return true
+			})
+			var sum FollowStats
+			for _, f := range runs {
+				s := f.Stats()
+				sum.Mended += s.Mended
+				sum.MendPackets += s.MendPackets
+				sum.MendBytes += s.MendBytes
+				sum.Bytes += s.Bytes
+			}
+			asked := 0
+			for _, p := range peers {
+				asked += p.asked()
+			}
+			t.Logf("%d segments mended with %d packets, %d bytes; %d segments asked for, %d bytes", sum.Mended, sum.MendPackets, sum.MendBytes, asked, sum.Bytes)
+			if sum.Mended == 0 || sum.MendPackets == 0 || sum.MendBytes == 0 {
+				t.Error("nothing was mended")
+			}
+			if asked > len(clean)*nodes/2 {
+				t.Errorf("%d segments were asked for", asked)
+			}
+			for _, f := range runs {
+				f.stop()
+			}
+		})
+	}
+}
+
+// Where no two nodes have all packets of a segment, three have.
+func TestHealFold(t *testing.T) {
+	ts := source(t, 16*time.Second)
+	clean := identities(t, record(t, ts, 4*time.Second, nil).a)
+	n := count(ts)
+	x, y, z := n*4/10, n*4/10+9, n*4/10+21
+	lost := []map[int]bool{{x: true, z: true}, {x: true, y: true}, {y: true, z: true}}
+	var all []*lossy
+	var peers []*peerNode
+	for i := range lost {
+		l := record(t, ts, 4*time.Second, in(lost[i]))
+		all, peers = append(all, l), append(peers, servePeer(t, l.a))
+	}
+	// a and b meet first, and keep what they have then.
+	all[0].heals(t, Peer{peers[1].client})
+	all[1].heals(t, Peer{peers[0].client})
+	if len(identities(t, all[0].a)) == len(clean) {
+		t.Fatal("two of them were enough")
+	}
+	for range 2 {
+		for i, l := range all {
+			for k, p := range peers {
+				if k != i {
+					l.heals(t, Peer{p.client})
+				}
+			}
+		}
+	}
+	for i, l := range all {
+		if got := identities(t, l.a); len(got) != len(clean) {
+			t.Errorf("node %d has %d clean segments of %d: %v", i, len(got), len(clean), shownBy(t, l.a))
+		}
+	}
+}
+
+// starts are the media times at which the segments of a view begin.
+func starts(t testing.TB, a *archive.Stream) (l []int64) {
+	for _, e := range view(t, a) {
+		l = append(l, e.MediaTime)
+	}
+	return l
+}
+
+// Loss that hides from one node where a segment begins is healed too.
+func TestHealHiddenKeyframe(t *testing.T) {
+	ts := source(t, 16*time.Second)
+	ref := record(t, ts, 4*time.Second, nil)
+	clean := identities(t, ref.a)
+	found := 0
+	for first := 350; found < 3 && first < count(ts)-100; first += 10 {
+		gap := map[int]bool{}
+		for n := first; n < first+40; n++ {
+			gap[n] = true
+		}
+		a := record(t, ts, 4*time.Second, in(gap))
+		if slices.Equal(starts(t, a.a), starts(t, ref.a)) {
+			continue // no keyframe of a segment was lost
+		}
+		found++
+		other := map[int]bool{first - 20: true, first + 60: true}
+		b := record(t, ts, 4*time.Second, in(other))
+		a.heals(t, Dir{b.a})
+		b.heals(t, Dir{a.a})
+		a.heals(t, Dir{b.a})
+		if err := equalViews(t, []*archive.Stream{a.a, b.a}); err != nil {
+			t.Error(err)
+		}
+		for id := range identities(t, a.a) {
+			if !clean[id] {
+				t.Errorf("gap at %d: a clean segment that nobody sent", first)
+			}
+		}
+		if len(identities(t, a.a)) != len(clean) {
+			t.Errorf("gap at %d: %v", first, shownBy(t, a.a))
+		}
+	}
+	if found == 0 {
+		t.Error("no keyframe was ever lost")
+	}
+	t.Logf("%d gaps hid where a segment begins", found)
+}
+
+// Whatever two or three nodes lose, also at once: they end with equal views, and
+// no clean segment is one that was not sent.
+func TestHealProperty(t *testing.T) {
+	fewerChecks(t, 12)
+	ts := source(t, 16*time.Second)
+	clean := identities(t, record(t, ts, 2*time.Second, nil).a)
+	rapid.Check(t, func(rt *rapid.T) {
+		var all []*lossy
+		var archives []*archive.Stream
+		lostBy := make([]map[int]bool, rapid.IntRange(2, 3).Draw(rt, "nodes"))
+		for i := range lostBy {
+			lostBy[i] = map[int]bool{}
+			for range rapid.IntRange(0, 6).Draw(rt, "losses") {
+				at := rapid.IntRange(120, count(ts)-1).Draw(rt, "at")
+				for n := range rapid.SampledFrom([]int{1, 1, 2, 5, 40, 200}).Draw(rt, "length") {
+					lostBy[i][at+n] = true
+				}
+			}
+			if i > 0 && rapid.Bool().Draw(rt, "together") {
+				for n := range lostBy[0] {
+					lostBy[i][n] = true
+				}
+			}
+			l := record(t, ts, 2*time.Second, in(lostBy[i]))
+			all, archives = append(all, l), append(archives, l.a)
+		}
+		quietRound := false
+		for round := 0; !quietRound; round++ {
+			if round > 8 {
+				rt.Fatal("they exchange for ever")
+			}
+			quietRound = true
+			for i, l := range all {
+				for k, other := range archives {
+					if k != i && l.heals(t, Dir{other}) != (Result{}) {
+						quietRound = false
+					}
+				}
+			}
+		}
+		if err := equalViews(t, archives); err != nil {
+			rt.Fatal(err)
+		}
+		got := identities(t, archives[0])
+		for id := range got {
+			if !clean[id] {
+				rt.Fatalf("clean segment %s was never sent", id)
+			}
+		}
+		noOverlap(rt, view(t, archives[0]))
+	})
+}
+
+// Whatever a peer says of its packets, nothing wrong becomes clean, and it ends.
+func TestHealHostilePeer(t *testing.T) {
+	ts := source(t, 16*time.Second)
+	clean := identities(t, record(t, ts, 4*time.Second, nil).a)
+	lost := independent(3, 2, count(ts), 0.01)
+	b := record(t, ts, 4*time.Second, in(lost[1]))
+	is := func(r *http.Request, what string) bool {
+		return strings.Contains(r.URL.Path, "/m4f/salvage") && strings.HasSuffix(r.URL.Path, what)
+	}
+	entries, err := b.a.Salvage().Entries(0, 0)
+	if err != nil || len(entries) == 0 {
+		t.Fatal(err)
+	}
+	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
+		"nonsense for packets": func(w http.ResponseWriter, r *http.Request) bool {
+			if is(r, "/packets") {
+				io.WriteString(w, strings.Repeat("nonsense", 1000))
+			}
+			return is(r, "/packets")
+		},
+		"other packets": func(w http.ResponseWriter, r *http.Request) bool {
+			if is(r, "/packets") {
+				w.Header().Set("Content-Length", "188")
+				w.Write(ts[:188])
+			}
+			return is(r, "/packets")
+		},
+		"hashes without end": func(w http.ResponseWriter, r *http.Request) bool {
+			if is(r, "/hashes") {
+				for r.Context().Err() == nil {
+					if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+						break
+					}
+				}
+			}
+			return is(r, "/hashes")
+		},
+		"entries that are gone": func(w http.ResponseWriter, r *http.Request) bool {
+			if is(r, "/hashes") {
+				m4fhttp.WriteProblem(w, http.StatusNotFound, "gone")
+			}
+			return is(r, "/hashes")
+		},
+		"one entry again and again": func(w http.ResponseWriter, r *http.Request) bool {
+			if is(r, "/salvage") {
+				for range 5000 {
+					json.NewEncoder(w).Encode(m4fhttp.SalvageEntryOf(&entries[0]))
+				}
+			}
+			return is(r, "/salvage")
+		},
+		"no salvage": func(w http.ResponseWriter, r *http.Request) bool {
+			if is(r, "/salvage") {
+				m4fhttp.WriteProblem(w, http.StatusNotFound, "what is that?")
+			}
+			return is(r, "/salvage")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := record(t, ts, 4*time.Second, in(lost[0]))
+			var fired atomic.Int64
+			p := hostile(t, b.a, time.Second, func(w http.ResponseWriter, r *http.Request) bool {
+				if answer(w, r) {
+					fired.Add(1)
+					return true
+				}
+				return false
+			})
+			if _, err := a.h.Heal(t.Context(), Peer{p.client}, HealOptions{}); err != nil {
+				t.Error(err)
+			}
+			if fired.Load() == 0 {
+				t.Error("nothing was asked for")
+			}
+			for id := range identities(t, a.a) {
+				if !clean[id] {
+					t.Error("a clean segment that nobody sent")
+				}
+			}
+			a.heals(t, Dir{b.a})
+			if got := identities(t, a.a); len(got) != len(clean) {
+				t.Errorf("%d clean segments of %d from another peer", len(got), len(clean))
+			}
+		})
+	}
+}

@@ -1,0 +1,111 @@
+package replicate
+
+import (
+	"context"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+const (
+	// mendEvery is how often a peer is asked for packets while there is something
+	// warm to heal, and lookEvery how often it is looked whether there is.
+	mendEvery = time.Second
+	lookEvery = 2 * time.Second
+)
+
+// mend heals out of packets while they are warm: what was damaged a moment ago
+// here, and at the peer perhaps too.
+func (f *Follower) mend(ctx context.Context) error {
+	said := ""
+	for {
+		kept, wait := f.Healer.wait(), lookEvery
+		if from := f.warm(); from != 0 {
+			wait = mendEvery
+			got, err := f.Healer.Heal(ctx, f.peer, HealOptions{From: from})
+			f.mu.Lock()
+			f.addMended(got)
+			f.mu.Unlock()
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case err == nil:
+				said = ""
+			case said != causeOf(err):
+				said = causeOf(err)
+				f.Log.Warn("healing out of packets broke off", "peer", f.peer.String(), "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-kept:
+		case <-f.Clock.After(wait):
+		}
+	}
+}
+
+// warm says from when on there is something to heal out of packets now; 0: there
+// is nothing.
+func (f *Follower) warm() m4f.UTC {
+	f.mu.Lock()
+	on := f.stats.Connected && !f.gapsOnly
+	f.mu.Unlock()
+	if !on {
+		return 0
+	}
+	return f.Healer.warm()
+}
+
+// addMended counts what was healed. The caller holds the lock.
+func (f *Follower) addMended(got Healed) {
+	f.stats.Mended += int64(got.Segments)
+	f.stats.MendPackets += got.Packets
+	f.stats.MendBytes += got.Bytes
+}
+
+const (
+	// healedWait is how long a segment is left alone that a peer has healed: this
+	// node may be about to heal it itself, out of the same packets.
+	healedWait = 3 * time.Second
+	// damagedWait is the same for one that the peer has damaged, beyond twice its
+	// duration and damagedMost in all.
+	damagedWait = 4 * time.Second
+	damagedMost = time.Minute
+	// postponeStep is how often it is looked whether it has been healed.
+	postponeStep = 500 * time.Millisecond
+)
+
+// postpone puts back what will perhaps be healed out of packets, and returns the
+// rest.
+func (f *Follower) postpone(due []pendingRecord) []pendingRecord {
+	if f.Healer == nil {
+		return due
+	}
+	now := f.Clock.Now()
+	rest := due[:0]
+	for _, p := range due {
+		if now.Sub(p.listed) < patience(&p) && f.Healer.mends(&p.Record) {
+			p.due = now.Add(postponeStep)
+			f.mu.Lock()
+			f.pushLocked(p)
+			f.mu.Unlock()
+			continue
+		}
+		rest = append(rest, p)
+	}
+	return rest
+}
+
+// patience is for how long after it was listed a record may wait to be healed
+// instead of being fetched.
+func patience(p *pendingRecord) time.Duration {
+	switch {
+	case !p.Clean():
+		return min(2*m4f.Duration(int64(p.Duration))+damagedWait, damagedMost)
+	case p.Origin == archive.Healed:
+		return healedWait
+	}
+	return 0
+}

@@ -1,0 +1,339 @@
+package replicate
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"sort"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/salvage"
+	"github.com/twindvr/twindvr/pkg/segment"
+)
+
+// unit is a stretch of time of which two archives keep packets, that overlaps
+// no other: one damaged segment as a rule, or several where loss hid from one
+// node where a segment begins.
+type unit struct {
+	own, theirs []salvage.Entry // each in order of time, at least one
+}
+
+// maxUnit bounds the packets of a unit that are in memory: 96 MiB.
+const maxUnit = 96 << 20 / salvage.PacketSize
+
+// dated is an entry with where it lies by the own clock.
+type dated struct {
+	salvage.Entry
+	from, to m4f.UTC
+	theirs   bool
+}
+
+// units groups entries of two archives by what they overlap in media time. What
+// only one of them has is left out, and what belongs to another timeline, another
+// program or is cut in another way.
+func units(own, theirs []salvage.Entry) []unit {
+	if len(own) == 0 || len(theirs) == 0 {
+		return nil
+	}
+	all := make([]dated, 0, len(own)+len(theirs))
+	for _, e := range own {
+		all = append(all, dated{Entry: e, from: e.Start(), to: e.End()})
+	}
+	for _, e := range theirs {
+		if d, ok := datedBy(own, e); ok {
+			all = append(all, d)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b dated) int { return cmp.Compare(a.from, b.from) })
+	var out []unit
+	var u unit
+	var end m4f.UTC
+	packets := 0
+	next := func() {
+		if len(u.own) > 0 && len(u.theirs) > 0 {
+			out = append(out, u)
+		}
+		u, packets = unit{}, 0
+	}
+	for i := range all {
+		d := &all[i]
+		if d.from > end-sliver || packets+d.Len() > maxUnit {
+			next()
+			end = 0
+		}
+		end, packets = max(end, d.to), packets+d.Len()
+		if d.theirs {
+			u.theirs = append(u.theirs, d.Entry)
+		} else {
+			u.own = append(u.own, d.Entry)
+		}
+	}
+	next()
+	return out
+}
+
+// datedBy says where a peer's entry lies by the clock of the own ones: their
+// media time carries over, if both clocks nearly agree.
+func datedBy(own []salvage.Entry, e salvage.Entry) (d dated, ok bool) {
+	h := &e.Segments[0]
+	i := sort.Search(len(own), func(i int) bool { return own[i].Start() >= h.UTC })
+	for _, k := range []int{i, i - 1, i + 1} {
+		if k < 0 || k >= len(own) || own[k].Program != e.Program || own[k].Target != e.Target {
+			continue
+		}
+		at := dateOf(&own[k].Segments[0], h.MediaTime)
+		if distance(at, h.UTC) < sameWithin {
+			return dated{Entry: e, from: at, to: at.Add(int64(e.End() - e.Start())), theirs: true}, true
+		}
+	}
+	return dated{}, false
+}
+
+// dateOf is the UTC that the timeline of a segment gives to a media time.
+func dateOf(h *m4f.Header, media int64) m4f.UTC {
+	return h.UTC.Add(m4f.Diff33(media, h.MediaTime))
+}
+
+// key tells a unit from any other, of whichever peer.
+func (u *unit) key(peer string) [sha256.Size]byte {
+	b := []byte(peer)
+	for _, l := range [][]salvage.Entry{u.own, u.theirs} {
+		b = append(b, '\n')
+		for i := range l {
+			b = append(append(b, l[i].Name...), ' ')
+		}
+	}
+	return sha256.Sum256(b)
+}
+
+// span is the time of a unit by the own clock.
+func (u *unit) span() (from, to m4f.UTC) {
+	from, to = u.own[0].Start(), u.own[0].End()
+	for i := range u.own {
+		from, to = min(from, u.own[i].Start()), max(to, u.own[i].End())
+	}
+	return from, to
+}
+
+// kept is when the youngest of a unit's entries was kept, Unix milliseconds.
+func (u *unit) kept() (ms int64) {
+	for _, l := range [][]salvage.Entry{u.own, u.theirs} {
+		for i := range l {
+			ms = max(ms, l[i].Kept.UnixMilli())
+		}
+	}
+	return ms
+}
+
+// merged is what came of a unit.
+type merged struct {
+	copy    *salvage.Copy
+	segs    []*m4f.Segment // dated by the own clock, better than what either archive kept packets of
+	left    []m4f.Header   // of those that are still damaged or partial
+	lost    int64          // packets that the segments lack, by the counters
+	gained  int            // packets that the own archive lacked
+	fetched int64          // packets that came from the other side
+}
+
+// errApart says that a unit's entries are not what can be merged.
+var errApart = errors.New("salvage that does not belong together")
+
+// merge makes one copy of what both sides have of a unit, and cuts it again. It
+// returns nil where the other side has nothing that the own one lacks.
+func (u *unit) merge(ctx context.Context, store *salvage.Store, src Side, flow *Flow) (*merged, error) {
+	copies, own, err := u.read(store)
+	if err != nil {
+		return nil, err
+	}
+	pool := &salvage.Copy{}
+	for _, c := range copies {
+		pool.Packets = append(pool.Packets, c.Packets...)
+	}
+	if len(copies) == 1 {
+		pool = copies[0]
+	}
+	m := &merged{}
+	for _, group := range salvage.Adjoin(u.theirs) {
+		list := make([]*salvage.Copy, 0, len(group))
+		for i := range group {
+			counted := &countingPeer{Peer: src.SalvageCopy(&group[i], flow)}
+			c, err := salvage.Fetch(ctx, pool, counted)
+			if err != nil {
+				return nil, err
+			}
+			m.fetched += counted.packets
+			if counted.packets > 0 && len(group) > 1 {
+				// What the next one has in common with this is not fetched twice.
+				pool = &salvage.Copy{Packets: slices.Concat(pool.Packets, c.Packets)}
+			}
+			list = append(list, c)
+		}
+		c, err := salvage.Join(group, list)
+		if err != nil {
+			return nil, err
+		}
+		copies = append(copies, c)
+	}
+	if m.fetched == 0 {
+		return nil, nil
+	}
+	m.copy = salvage.MergeAll(copies)
+	m.gained = max(m.copy.Len()-own, 0)
+	u.cut(m)
+	return m, nil
+}
+
+// read reads what the own archive has, one copy for each run, and counts the
+// packets of the longest.
+func (u *unit) read(store *salvage.Store) (copies []*salvage.Copy, longest int, err error) {
+	first := &u.own[0]
+	for _, l := range [][]salvage.Entry{u.own, u.theirs} {
+		for i := range l {
+			if l[i].Program != first.Program || l[i].Target != first.Target {
+				return nil, 0, errApart
+			}
+		}
+	}
+	for _, group := range salvage.Adjoin(u.own) {
+		c, err := store.Read(group...)
+		if err != nil {
+			return nil, 0, err
+		}
+		copies = append(copies, c)
+		longest = max(longest, c.Len())
+	}
+	return copies, longest, nil
+}
+
+// countingPeer counts the packets that come from a copy.
+type countingPeer struct {
+	salvage.Peer
+	packets int64
+}
+
+func (c *countingPeer) Packets(ctx context.Context, ranges []salvage.Range) ([]byte, error) {
+	b, err := c.Peer.Packets(ctx, ranges)
+	c.packets += int64(len(b) / salvage.PacketSize)
+	return b, err
+}
+
+// cut segments a merged copy, and keeps of it what is better than what either
+// archive has packets of.
+func (u *unit) cut(m *merged) {
+	from, to := u.span()
+	known := u.headers()
+	for _, seg := range segment.Resegment(m.copy, u.own[0].Program, u.own[0].Target) {
+		h := &seg.Header
+		h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
+		if min(h.End(), to)-max(h.UTC, from) < sliver {
+			continue // of the stretch ahead of what was damaged
+		}
+		u.judge(h, known)
+		if h.Damaged() {
+			m.lost += int64(h.Lost) + int64(h.Errored)
+		}
+		if !h.Clean() {
+			m.left = append(m.left, *h)
+		}
+		if improves(h, known) {
+			m.segs = append(m.segs, seg)
+		}
+	}
+}
+
+// headers are the segments that both archives have packets of, dated by the own
+// clock.
+func (u *unit) headers() []m4f.Header {
+	var out []m4f.Header
+	for _, l := range [][]salvage.Entry{u.own, u.theirs} {
+		for i := range l {
+			for _, h := range l[i].Segments {
+				h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
+				out = append(out, h)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b m4f.Header) int { return cmp.Or(cmp.Compare(a.UTC, b.UTC), bytes.Compare(a.ID[:], b.ID[:])) })
+	return out
+}
+
+// judge gives a merged segment the flags that take a recorder to know: it is whole
+// where those who recorded it heard it whole, and something went before it where
+// one of them heard that.
+func (u *unit) judge(h *m4f.Header, known []m4f.Header) {
+	const edge = m4f.Timescale / 100
+	at := h.UTC // up to here it was heard whole
+	begins, broken := false, true
+	for i := range known {
+		k := &known[i]
+		if !k.Partial() && k.UTC <= at+edge {
+			at = max(at, k.End())
+		}
+		if distance(k.UTC, h.UTC) <= edge {
+			begins, broken = true, broken && k.Flags&m4f.Discontinuity != 0
+		}
+	}
+	h.Flags &^= m4f.Partial
+	if at < h.End()-edge {
+		h.Flags |= m4f.Partial
+	}
+	if begins {
+		h.Flags &^= m4f.Discontinuity
+		if broken {
+			h.Flags |= m4f.Discontinuity
+		}
+	}
+}
+
+// improves says whether a merged segment is clean, or lacks less than any that was
+// recorded of its time.
+func improves(h *m4f.Header, known []m4f.Header) bool {
+	if h.Clean() {
+		return true
+	}
+	for i := range known {
+		k := &known[i]
+		if min(h.End(), k.End())-max(h.UTC, k.UTC) < sliver {
+			continue
+		}
+		switch {
+		case k.Damaged() && !h.Damaged():
+		case k.Damaged() && lossOf(h) >= lossOf(k):
+			return false
+		case !k.Damaged() && h.Damaged() && k.UTC <= h.UTC+sliver && k.End() >= h.End()-sliver:
+			return false
+		case !k.Damaged() && !h.Damaged() && k.Duration >= h.Duration:
+			return false
+		}
+	}
+	return true
+}
+
+func lossOf(h *m4f.Header) uint64 { return uint64(h.Lost) + uint64(h.Errored) }
+
+// lost sums up what the own segments of a unit lack.
+func (u *unit) lost() (n int64, damaged int) {
+	for i := range u.own {
+		for k := range u.own[i].Segments {
+			if h := &u.own[i].Segments[k]; !h.Clean() {
+				n += int64(lossOf(h))
+				damaged++
+			}
+		}
+	}
+	return n, damaged
+}
+
+// senseless says whether what came from the other side is not what it listed, or
+// what is kept here cannot be read: there is no use in asking for the same
+// again.
+func senseless(err error) bool {
+	var bad *m4fhttp.BadAnswerError
+	var corrupt *salvage.CorruptError
+	return errors.As(err, &bad) || errors.As(err, &corrupt) || errors.Is(err, salvage.ErrMismatch) ||
+		errors.Is(err, salvage.ErrApart) || errors.Is(err, errApart)
+}
