@@ -266,7 +266,7 @@ func (d *Demuxer) flushAudio(s *stream) {
 
 // audioLoss takes note of bytes missing between frames or of a frame.
 func (d *Demuxer) audioLoss(s *stream) {
-	d.h.Loss(Loss{Track: s.t, Lost: 1, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes})
+	d.h.Loss(Loss{Track: s.t, Lost: 1, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes, Before: s.first})
 	s.marked, s.audio.synced = true, false
 }
 

@@ -49,6 +49,9 @@ type Loss struct {
 	Dated   bool
 	// PES is how many PES headers the track has had.
 	PES int64
+	// Before is the number of the last packet of the track ahead of the loss; -1:
+	// none had come, or it is not known whose packets are missing.
+	Before int64
 	// Untyped says that a picture was being received and no slice of it had
 	// come, so that it may have been a keyframe.
 	Untyped bool
@@ -280,7 +283,7 @@ func (d *Demuxer) onPacket(p []byte, garbage int64) {
 		d.miss(missing)
 	default:
 		d.gone(missing)
-		d.h.Loss(Loss{})
+		d.h.Loss(Loss{Before: -1})
 	}
 	pid := uint16(p[1]&0x1f)<<8 | uint16(p[2])
 	if pid == nullPID {
@@ -370,7 +373,7 @@ func (s *psiStream) count(cc int, pay []byte) (repeat bool, lost int) {
 func (d *Demuxer) gap(s *psiStream, lost int) {
 	d.stats.Lost += int64(lost)
 	s.sections.reset()
-	d.h.Loss(Loss{Lost: lost})
+	d.h.Loss(Loss{Lost: lost, Before: -1})
 }
 
 func (d *Demuxer) onPAT(n int64, pay []byte, pusi bool, cc int) {
@@ -603,7 +606,7 @@ func (d *Demuxer) whole(s *stream) {
 // was received of the unit is handed out at once, the rest of it dropped.
 func (d *Demuxer) lose(s *stream, lost int, pusi bool) {
 	d.stats.Lost += int64(max(lost-s.errored, 0))
-	l := Loss{Track: s.t, Lost: max(lost-s.errored, 0), Errored: s.errored, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes}
+	l := Loss{Track: s.t, Lost: max(lost-s.errored, 0), Errored: s.errored, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes, Before: s.heard - 1}
 	if s.t.Kind == Video && s.active {
 		l.Untyped = !hasSlice(s.t.Codec, s.buf.bytes())
 	}
@@ -690,7 +693,7 @@ func (d *Demuxer) begin(s *stream, n int64, pay []byte, pusi bool) []byte {
 func (d *Demuxer) end(s *stream, next *pesHeader) {
 	if s.need >= 0 && s.buf.len()-s.audio.held < s.need && !s.torn {
 		s.torn, s.marked = true, true
-		l := Loss{Track: s.t, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes, Lost: 1}
+		l := Loss{Track: s.t, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes, Lost: 1, Before: s.first}
 		if s.t.Kind == Video {
 			l.Untyped = !hasSlice(s.t.Codec, s.buf.bytes())
 		}

@@ -82,7 +82,7 @@ func (l *latm) wait(d *Demuxer, s *stream) {
 		return
 	}
 	l.waited, l.waits = true, s.headPTS
-	d.h.Loss(Loss{Track: s.t, LastPTS: s.headPTS, Dated: true, PES: s.pes})
+	d.h.Loss(Loss{Track: s.t, LastPTS: s.headPTS, Dated: true, PES: s.pes, Before: s.first})
 }
 
 // emitForeign hands out an element as a PES packet of its own.

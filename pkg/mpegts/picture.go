@@ -126,7 +126,7 @@ type heldPicture struct {
 func (d *Demuxer) hold(s *stream, blk *Block) {
 	switch {
 	case s.clock.torn:
-		d.h.Loss(Loss{Track: s.t, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes})
+		d.h.Loss(Loss{Track: s.t, LastPTS: s.headPTS, Dated: s.headDated, PES: s.pes, Before: s.first})
 		return
 	case s.clock.n == 0 || len(s.held)+len(d.units) > maxPictures:
 		s.forget()

@@ -34,8 +34,8 @@ func Resegment(c *salvage.Copy, program uint16, target int64) []*m4f.Segment {
 			s.dmx.WritePackets(c.Packets[at*salvage.PacketSize : h.At*salvage.PacketSize])
 			at = h.At
 		}
-		if at > 0 && h.At == at {
-			s.Drops(h.Missing)
+		if h.At <= at && h.At < c.Len() && h.Missing > 0 {
+			s.dropsAgain(h.Missing)
 		}
 	}
 	s.dmx.WritePackets(c.Packets[at*salvage.PacketSize:])
@@ -44,4 +44,15 @@ func Resegment(c *salvage.Copy, program uint16, target int64) []*m4f.Segment {
 		f.Release()
 	}
 	return out
+}
+
+// dropsAgain is Drops where nothing may have been heard yet that would show the
+// loss: what a recorder heard before, the copy does not tell.
+func (s *Segmenter) dropsAgain(packets int) {
+	if s.lead == nil {
+		s.early = true
+		return
+	}
+	s.Drops(packets)
+	s.loseUnheard()
 }

@@ -132,6 +132,7 @@ func (s *Segmenter) complete() {
 	s.next = append(s.next[:0], s.next[1:]...)
 	if s.cur != nil && s.unheard(o) {
 		s.cur.unsure = true
+		s.cur.lostAt = min(s.cur.lostAt, s.dropped-1)
 	}
 	end := o.f.PTS
 	var split map[uint16]int
@@ -267,6 +268,9 @@ func (s *Segmenter) forgetHistory(o *opening) {
 // The next keyframe opens a segment.
 func (s *Segmenter) finish() {
 	s.inside = false
+	if s.kept != nil {
+		s.kept.marks = nil
+	}
 	if s.cur != nil {
 		s.cur.partial = true
 		end := s.leadMax

@@ -13,6 +13,11 @@ const (
 	// keepBehind is how much of the stream is kept behind the packet that
 	// completed a segment: a loss may have completed it early.
 	keepBehind = m4f.Timescale
+	// keepAhead is how much of it is kept ahead of the first packet that is known
+	// to matter: times follow from earlier ones, and a track may have jumped there.
+	// Its beginnings are known to within markEvery.
+	keepAhead = m4f.Timescale / 4
+	markEvery = m4f.Timescale / 10
 	// maxKept bounds the packets held, in bytes. What exceeds it is not kept.
 	maxKept = 32 << 20
 	// chunkPackets is how many packets a chunk holds: 64 KiB.
@@ -31,7 +36,10 @@ type keeper struct {
 	n      int64 // ... and of the next to come
 	holes  []gap
 	tables []table
+	marks  []mark
+	shown  []shown
 	due    []*due
+	anew   int64 // the program has had its number from this packet on
 }
 
 // chunk is a piece of memory for packets. Those that nobody uses are shared by
@@ -52,6 +60,13 @@ type table struct {
 	pmt        bool
 	first, end int64
 }
+
+// shown is a loss on one PID that packet at showed, since before it packet before
+// was the PID's last.
+type shown struct{ at, before int64 }
+
+// mark says how much leading time had been received at a packet.
+type mark struct{ at, received int64 }
 
 // due is a segment whose packets are to be handed out.
 type due struct {
@@ -84,13 +99,25 @@ func (k *keeper) Missing(packets int64) {
 	}
 }
 
+// renumber says that the program has got another number: it cannot be found by
+// one across this place.
+func (k *keeper) renumber() {
+	k.look(true)
+	k.anew = k.n
+}
+
+// notice takes note of a loss on one PID that the packet given last shows.
+func (k *keeper) notice(before int64) {
+	k.shown = append(k.shown, shown{k.n - 1, before})
+}
+
 // trim gives up what no segment can want any more, and what is too much.
 func (k *keeper) trim() {
 	from := k.s.oldest()
 	for _, d := range k.due {
 		from = min(from, d.kept.First)
 	}
-	from, _ = k.withTables(from)
+	from, _ = k.withTables(k.before(from))
 	if len(k.chunks) >= maxKept/len(chunk{}) {
 		from = max(from, k.first+chunkPackets)
 		for len(k.due) > 0 && k.due[0].kept.First < from {
@@ -109,6 +136,41 @@ func (k *keeper) release(n int) {
 	k.first += int64(n) * chunkPackets
 	k.holes = slices.DeleteFunc(k.holes, func(h gap) bool { return h.at <= k.first })
 	k.tables = slices.DeleteFunc(k.tables, func(t table) bool { return t.first < k.first })
+	k.shown = slices.DeleteFunc(k.shown, func(l shown) bool { return l.at < k.first })
+	k.marks = slices.DeleteFunc(k.marks, func(m mark) bool { return m.at < k.first })
+}
+
+// mark notes the time at a leading frame.
+func (k *keeper) mark(f *frame) {
+	if n := len(k.marks); n == 0 || f.received-k.marks[n-1].received >= markEvery {
+		k.marks = append(k.marks, mark{f.First, f.received})
+	}
+}
+
+// before returns the packet that came keepAhead before another, as near as
+// that is known; where the run had not begun then, the first that is of use.
+func (k *keeper) before(from int64) int64 {
+	if len(k.marks) == 0 {
+		return from
+	}
+	at := int64(-1)
+	for _, m := range slices.Backward(k.marks) {
+		if m.at > from {
+			continue
+		}
+		if at < 0 {
+			at = m.received
+		}
+		if at-m.received >= keepAhead {
+			return m.at
+		}
+	}
+	for _, t := range k.tables {
+		if _, ok := k.withTables(t.end + 1); ok && t.end < from {
+			return t.end + 1
+		}
+	}
+	return from
 }
 
 // withTables returns the packet with which the PAT and the map begin that are in
@@ -133,8 +195,8 @@ func (k *keeper) withTables(from int64) (int64, bool) {
 // want has the packets of a segment handed out: from the one given on, or
 // from the tables in force there.
 func (k *keeper) want(h m4f.Header, program uint16, from int64) {
-	from, ok := k.withTables(from)
-	if !ok {
+	from, ok := k.withTables(k.before(from))
+	if !ok || from < k.anew {
 		return
 	}
 	k.due = append(k.due, &due{
@@ -167,12 +229,34 @@ func (k *keeper) handOut() {
 		at += int64(count)
 	}
 	*buf, kept.Packets = b, b
+	kept.Holes = k.holesOf(kept.First)
+	k.hand(kept)
+}
+
+// holesOf are the holes from packet first on: those that were told, and one for
+// each loss that the packets from there on alone do not show.
+func (k *keeper) holesOf(first int64) (out []salvage.Hole) {
+	i := 0
 	for _, h := range k.holes {
-		if h.at > kept.First && h.at < k.n {
-			kept.Holes = append(kept.Holes, salvage.Hole{At: int(h.at - kept.First), Missing: int(h.missing)})
+		for ; i < len(k.shown) && k.shown[i].at <= h.at; i++ {
+			out = k.shown[i].hole(out, first)
+		}
+		if h.at > first && h.at < k.n {
+			out = append(out, salvage.Hole{At: int(h.at - first), Missing: int(h.missing)})
 		}
 	}
-	k.hand(kept)
+	for ; i < len(k.shown); i++ {
+		out = k.shown[i].hole(out, first)
+	}
+	return out
+}
+
+// hole appends the hole of a loss that packets from first on do not show.
+func (l shown) hole(out []salvage.Hole, first int64) []salvage.Hole {
+	if l.at <= first || l.before >= first {
+		return out
+	}
+	return append(out, salvage.Hole{At: int(l.at - first), Missing: mpegts.Hidden})
 }
 
 // close gives all memory back.
@@ -181,7 +265,7 @@ func (k *keeper) close() {
 	for _, c := range k.chunks {
 		chunks.Put(c)
 	}
-	k.first, k.chunks, k.holes, k.tables = k.n, nil, nil, nil
+	k.first, k.chunks, k.holes, k.tables, k.marks, k.shown = k.n, nil, nil, nil, nil, nil
 }
 
 // hole notes packets that are missing just here.
@@ -210,6 +294,14 @@ func (s *Segmenter) oldest() int64 {
 	if s.cur != nil && s.lastKey >= 0 {
 		from = min(from, s.lastKey)
 	}
+	for _, l := range s.losses {
+		if !l.lead {
+			from = min(from, l.at-1)
+		}
+	}
+	if s.dropped > 0 && s.received < s.dropUntil {
+		from = min(from, s.dropped-1)
+	}
 	return earliest(s.buf, from)
 }
 
@@ -226,7 +318,7 @@ func (s *Segmenter) keepFor(o *opening, frames []*frame, h m4f.Header) {
 	if s.kept == nil || h.Clean() && !s.kept.all {
 		return
 	}
-	s.kept.want(h, o.program.Number, earliest(frames, o.from))
+	s.kept.want(h, o.program.Number, min(earliest(frames, o.from), o.lostAt))
 }
 
 var _ mpegts.Keeper = (*keeper)(nil)

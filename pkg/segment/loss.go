@@ -11,6 +11,7 @@ import (
 // best flags count.
 type loss struct {
 	pid           uint16
+	at            int64 // number of the packet that showed it; see Config.Salvage
 	from, to      int64 // PTS of the frames around it
 	hasFrom       bool
 	hasTo         bool
@@ -39,6 +40,9 @@ func (h *handler) Loss(l mpegts.Loss) {
 	s := (*Segmenter)(h)
 	if s.lead == nil {
 		return
+	}
+	if s.kept != nil && l.Track != nil {
+		s.kept.notice(l.Before)
 	}
 	if l.Track == nil {
 		s.doubt(l.Lost, l.Errored)
@@ -69,6 +73,9 @@ func (s *Segmenter) note(l *loss) {
 		s.losses = s.losses[:0]
 		s.swamp(2 * forget)
 	}
+	if s.kept != nil {
+		l.at = s.kept.n - 1
+	}
 	s.losses = append(s.losses, l)
 }
 
@@ -84,6 +91,16 @@ func (s *Segmenter) loseAll() {
 	for pid, t := range s.tracks {
 		if t.last != nil && (pid != s.lead.PID || s.lead.Kind != mpegts.Video) {
 			s.note(&loss{pid: pid, from: t.last.PTS, hasFrom: true, until: s.received + forget})
+		}
+	}
+}
+
+// loseUnheard notes a loss on every track of which nothing has been heard.
+func (s *Segmenter) loseUnheard() {
+	for k := range s.program.Tracks {
+		t := &s.program.Tracks[k]
+		if st := s.tracks[t.PID]; t.PID != s.lead.PID && (st == nil || st.last == nil) {
+			s.note(&loss{pid: t.PID, until: s.received + forget})
 		}
 	}
 }
@@ -136,9 +153,10 @@ func (s *Segmenter) leadHeader(dts int64) {
 	if r.dated {
 		d := m4f.Diff33(dts, r.last)
 		fits := d > 0 && 2*d <= 3*r.step
+		seen := false // a loss that the counter shows
 		for _, l := range s.losses {
 			if l.lead && !l.judged {
-				l.judged = true
+				l.judged, seen = true, true
 				l.regular = l.dated && r.step > 0 && fits && !l.untyped
 			}
 		}
@@ -148,7 +166,9 @@ func (s *Segmenter) leadHeader(dts int64) {
 			} else {
 				// A jump begins a timeline and is no loss.
 				if r.regular >= regularRun && d >= 0 && d <= jumpAhead {
-					s.hole(mpegts.Hidden) // too few steps may be kept to tell it again
+					if !seen {
+						s.hole(mpegts.Hidden) // too few steps may be kept to tell it again
+					}
 					s.flagUnfinished(0, 0)
 					s.note(&loss{pid: s.lead.PID, lead: true, dated: true, judged: true, pes: s.leadPES, until: s.received + forget})
 				}

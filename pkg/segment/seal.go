@@ -268,6 +268,9 @@ func (s *Segmenter) judge(o *opening, frames []*frame, end, last int64, h *m4f.H
 	for _, l := range s.losses {
 		if l.harms(o.f.PTS, end, o.f.PES, last) {
 			damaged = true
+			if !l.lead {
+				o.lostAt = min(o.lostAt, l.at-1)
+			}
 		}
 	}
 	if damaged {
@@ -287,6 +290,11 @@ func (s *Segmenter) joined(o *opening) bool {
 		t := &o.program.Tracks[k]
 		switch {
 		case t.PID == s.lead.PID:
+		case s.again: // those who recorded it know what is ahead
+			st := s.tracks[t.PID]
+			if t.Kind == mpegts.Audio && received < forget && st != nil && st.deaf {
+				return true
+			}
 		case t.Kind == mpegts.Data:
 			if received < latest {
 				return true

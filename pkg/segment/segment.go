@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -129,6 +130,7 @@ type Segmenter struct {
 	lastKey int64 // packet in which the last keyframe begins; -1: there was none
 	openKey int64 // ... and the last that opened a segment
 	again   bool  // Resegment: to look whether segments are complete
+	early   bool  // ... packets are missing ahead of the map
 	inside  bool  // ... the one that is sealed is
 
 	unitNumber int64            // units and maps taken by WriteUnit and SetProgram
@@ -184,6 +186,7 @@ type opening struct {
 	at      int64 // frames taken before it
 	from    int64 // packet before which nothing matters to what it opens but frames of other tracks
 	joining bool  // nothing before it was heard
+	lostAt  int64 // the packet ahead of the first that showed a loss which damages it
 	program *mpegts.Program
 }
 
@@ -346,7 +349,14 @@ func (h *handler) Program(p *mpegts.Program, pkt int64, afterLoss bool) {
 	if old != nil && (lead == nil || lead.PID != old.PID || lead.Codec != old.Codec || lead.StreamType != old.StreamType) {
 		s.changeLead()
 	}
+	if s.kept != nil && s.program != nil && s.program.Number != p.Number {
+		s.kept.renumber()
+	}
 	s.program, s.lead = p, lead
+	if s.early {
+		s.early = false
+		s.loseUnheard()
+	}
 	if len(s.history) == maxMaps {
 		s.history = append(s.history[:0], s.history[1:]...)
 	}
@@ -547,6 +557,9 @@ func (s *Segmenter) follow(f *frame) {
 	} else {
 		s.resume(f)
 	}
+	if s.kept != nil {
+		s.kept.mark(f)
+	}
 	key := f.Key || s.lead.Kind == mpegts.Audio
 	if f.Key {
 		s.stats.Keyframes++
@@ -715,7 +728,7 @@ func (s *Segmenter) programFor(f *frame) (*mpegts.Program, bool) {
 }
 
 func (s *Segmenter) open(o *opening) {
-	o.at, o.from = s.added, s.lastKey
+	o.at, o.from, o.lostAt = s.added, s.lastKey, math.MaxInt64
 	switch {
 	case !o.key:
 		o.from = s.openKey
