@@ -6,6 +6,10 @@ const (
 	agree    = m4f.Timescale // offsets this near are taken over
 	ppm      = 500           // how fast an offset follows the wall clock at most
 	averaged = 16            // segments that the difference is averaged over
+	// reconsider is for how long the offset of others is compared again with the
+	// clock where it did not agree at first: a recorder that starts on a busy
+	// machine reads its first datagrams late, and what comes late is dated late.
+	reconsider = 60 * m4f.Timescale
 )
 
 // dater gives segments their UTC. The first recorder of a timeline sets its
@@ -22,6 +26,8 @@ type dater struct {
 	end          m4f.UTC
 	drift        int64 // average of clock less offset, ticks
 	disagreement int64
+	other        m4f.UTC // what the offset that did not agree gives to the last segment
+	left         int64   // ticks of media time for which it may still be taken
 }
 
 // date returns the UTC of a segment whose opening frame arrived at a time.
@@ -41,15 +47,21 @@ func (d *dater) date(media, duration int64, arrived m4f.UTC, jump bool) m4f.UTC 
 		step := m4f.Diff33(media, d.media)
 		utc = d.utc.Add(step)
 		if !d.unpaced {
-			utc = utc.Add(d.follow(int64(arrived-utc), step))
+			utc = d.again(utc.Add(d.follow(int64(arrived-utc), step)), arrived, step)
 		}
+	}
+	if fresh {
+		d.left = 0
 	}
 	if d.hint != nil {
 		if h, ok := d.hint(media, utc, fresh); ok {
 			if diff := int64(h - utc); abs(diff) <= agree {
-				utc, d.drift, d.disagreement = h, 0, 0
+				utc, d.drift, d.disagreement, d.left = h, 0, 0, 0
 			} else {
 				d.disagreement = diff
+				if fresh {
+					d.other, d.left = h, reconsider
+				}
 			}
 		}
 	}
@@ -58,6 +70,21 @@ func (d *dater) date(media, duration int64, arrived m4f.UTC, jump bool) m4f.UTC 
 	}
 	d.begun, d.media, d.utc, d.end = true, media, utc, utc.Add(duration)
 	return utc
+}
+
+// again returns the time that others gave, where the clock did not agree with it
+// when the timeline began and does now; else utc.
+func (d *dater) again(utc, arrived m4f.UTC, step int64) m4f.UTC {
+	if d.left <= 0 {
+		return utc
+	}
+	d.other = d.other.Add(step)
+	d.left -= step
+	if step < 0 || abs(int64(arrived-d.other)) > agree {
+		return utc
+	}
+	d.left, d.drift, d.disagreement = 0, 0, 0
+	return d.other
 }
 
 // follow returns by how much the offset moves over a step of media time.

@@ -104,3 +104,32 @@ func TestHints(t *testing.T) {
 		}
 	}
 }
+
+// A recorder that was late with its first segment, and so did not agree with
+// others, takes their offset once its clock does.
+func TestLateStart(t *testing.T) {
+	const at = m4f.UTC(1_700_000_000 * tick)
+	for _, late := range []int64{0, tick / 2, 3 * tick / 2, 20 * tick} {
+		d := dater{hint: func(media int64, _ m4f.UTC, fresh bool) (m4f.UTC, bool) { return at.Add(media), fresh }}
+		for k := range int64(10) {
+			arrived := at.Add(k * 4 * tick)
+			if k == 0 {
+				arrived = arrived.Add(late)
+			}
+			utc := d.date(k*4*tick, 4*tick, arrived, false)
+			if want := at.Add(k * 4 * tick); k > 0 && abs(int64(utc-want)) > 10*4*tick*ppm/1e6 {
+				t.Errorf("late by %d ms: segment %d is dated %d ms off", late/90, k, int64(utc-want)/90)
+			}
+		}
+		if d.disagreement != 0 {
+			t.Errorf("late by %d ms: a disagreement of %d ms stays", late/90, d.disagreement/90)
+		}
+	}
+	// Clocks that differ for good stay as they are.
+	d := dater{hint: func(media int64, _ m4f.UTC, fresh bool) (m4f.UTC, bool) { return at.Add(media + 2*tick), fresh }}
+	for k := range int64(40) {
+		if utc := d.date(k*4*tick, 4*tick, at.Add(k*4*tick), false); abs(int64(utc-at.Add(k*4*tick))) > tick/10 {
+			t.Fatalf("segment %d is dated %d ms off", k, int64(utc-at)/90-k*4000)
+		}
+	}
+}
