@@ -95,55 +95,82 @@ func (s *side) pass(from, to int) {
 	}
 }
 
-// occurs is where a class of packets is in both copies.
+// occurs is where the packets of a class or of a kind are in both copies.
 type occurs struct {
-	a, b   int32 // the last packet of it
+	a, b   int32 // the last one
 	na, nb uint8 // how many, 2: more than one
 }
 
-// classify gives every packet its class: it compares bytes, so that no collision
-// of hashes tells here. The seed differs from process to process; the result
-// does not depend on it.
-func classify(a, b *side) []occurs {
+func (o *occurs) inA(k int) { o.a, o.na = int32(k), min(o.na+1, 2) }
+func (o *occurs) inB(k int) { o.b, o.nb = int32(k), min(o.nb+1, 2) }
+
+// classes are the different packets of both copies.
+type classes struct {
+	number int
+	kinds  []int32  // of each class: equal in packets that differ in their counter alone
+	occurs []occurs // of each kind
+}
+
+// table numbers byte strings. It compares bytes, so that no collision of hashes
+// tells here. The seed differs from process to process; numbers do not depend
+// on it.
+type table struct {
+	seed     maphash.Seed
+	slots    []tableSlot
+	examples [][]byte
+}
+
+type tableSlot struct {
+	hash   uint32 // the upper half; the lower one says where it is
+	number int32  // +1; 0: free
+}
+
+func newTable(most int) *table {
 	size := 4
-	for size < 2*(len(a.heads)+len(b.heads)) {
+	for size < 2*most {
 		size *= 2
 	}
-	type slot struct {
-		hash  uint32 // the upper half; the lower one says where it is
-		class int32  // +1; 0: free
-	}
-	table := make([]slot, size)
-	classes := make([]occurs, 0, max(len(a.heads), len(b.heads)))
-	examples := make([][]byte, 0, cap(classes))
-	seed := maphash.MakeSeed()
-	find := func(p []byte) int32 {
-		hash := maphash.Bytes(seed, p)
-		for k := int(hash) & (size - 1); ; k = (k + 1) & (size - 1) {
-			switch t := &table[k]; {
-			case t.class == 0:
-				classes = append(classes, occurs{})
-				examples = append(examples, p)
-				*t = slot{uint32(hash >> 32), int32(len(classes))}
-				return int32(len(classes) - 1)
-			case t.hash == uint32(hash>>32) && bytes.Equal(examples[t.class-1], p):
-				return t.class - 1
-			}
+	return &table{seed: maphash.MakeSeed(), slots: make([]tableSlot, size)}
+}
+
+func (t *table) find(p []byte) int32 {
+	hash := maphash.Bytes(t.seed, p)
+	for k := int(hash) & (len(t.slots) - 1); ; k = (k + 1) & (len(t.slots) - 1) {
+		switch s := &t.slots[k]; {
+		case s.number == 0:
+			t.examples = append(t.examples, p)
+			*s = tableSlot{uint32(hash >> 32), int32(len(t.examples))}
+			return int32(len(t.examples) - 1)
+		case s.hash == uint32(hash>>32) && bytes.Equal(t.examples[s.number-1], p):
+			return s.number - 1
 		}
 	}
+}
+
+// classify gives every packet its class.
+func classify(a, b *side) *classes {
+	t := newTable(len(a.heads) + len(b.heads))
 	for k := range a.heads {
-		c := find(a.Packet(k))
-		a.heads[k].class = c
-		classes[c].a, classes[c].na = int32(k), min(classes[c].na+1, 2)
+		a.heads[k].class = t.find(a.Packet(k))
 	}
 	for k := range b.heads {
-		c := find(b.Packet(k))
-		b.heads[k].class = c
-		classes[c].b, classes[c].nb = int32(k), min(classes[c].nb+1, 2)
+		b.heads[k].class = t.find(b.Packet(k))
 	}
 	a.markDuplicates()
 	b.markDuplicates()
-	return classes
+	c := &classes{number: len(t.examples), kinds: make([]int32, len(t.examples))}
+	kinds := newTable(c.number)
+	for k, p := range t.examples {
+		c.kinds[k] = kinds.find(p[4:]) // the same on two PIDs: no harm
+	}
+	c.occurs = make([]occurs, len(kinds.examples))
+	for k := range a.heads {
+		c.occurs[c.kinds[a.heads[k].class]].inA(k)
+	}
+	for k := range b.heads {
+		c.occurs[c.kinds[b.heads[k].class]].inB(k)
+	}
+	return c
 }
 
 func (s *side) markDuplicates() {
@@ -162,18 +189,22 @@ func (s *side) markDuplicates() {
 type pair struct{ a, b int32 }
 
 // anchors are the packets that occur exactly once in each copy, in the order
-// that both have them in. Where these are few, since the source repeats itself
-// byte for byte (a clip that is looped), packets that occur a few times are
-// paired in every way, and the longest order is what tells.
-func anchors(a, b *side, classes []occurs) []pair {
+// that both have them in. What comes again with another counter (tables,
+// stuffing) is none of them, since each copy may have lost another one of it; nor
+// is a packet that carries nothing. Where anchors are few, since the source
+// repeats itself byte for byte (a clip that is looped), packets that occur a few
+// times are paired in every way, and the longest order is what tells.
+func anchors(a, b *side, c *classes) []pair {
 	var out []pair
 	for k := range a.heads {
-		if o := &classes[a.heads[k].class]; o.na == 1 && o.nb == 1 {
+		h := &a.heads[k]
+		o := &c.occurs[c.kinds[h.class]]
+		if o.na == 1 && o.nb == 1 && b.heads[o.b].class == h.class && h.flags&(payload|timed) != 0 {
 			out = append(out, pair{int32(k), o.b})
 		}
 	}
 	if 2*len(out) < min(len(a.heads), len(b.heads)) {
-		if all := repeated(a, b, len(classes)); all != nil {
+		if all := repeated(a, b, c.number); all != nil {
 			out = all
 		}
 	}
@@ -198,7 +229,7 @@ func repeated(a, b *side, classes int) []pair {
 	var out []pair
 	for k := range a.heads {
 		c := a.heads[k].class
-		if times[c] > maxRepeats || len(where[c]) > maxRepeats {
+		if times[c] > maxRepeats || len(where[c]) > maxRepeats || a.heads[k].flags&(payload|timed) == 0 {
 			continue
 		}
 		for _, j := range where[c] {

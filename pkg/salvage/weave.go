@@ -142,13 +142,13 @@ func (m *merger) innerAnchors(from, to [2]int) []pair {
 	for k := from[0]; k < to[0]; k++ {
 		if h := &m.a.heads[k]; h.flags&payload != 0 {
 			o := classes[h.class]
-			o.na = min(o.na+1, 2)
+			o.inA(k)
 			classes[h.class] = o
 		}
 	}
 	for k := from[1]; k < to[1]; k++ {
 		if o, ok := classes[m.b.heads[k].class]; ok {
-			o.b, o.nb = int32(k), min(o.nb+1, 2)
+			o.inB(k)
 			classes[m.b.heads[k].class] = o
 		}
 	}
