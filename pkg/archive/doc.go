@@ -77,7 +77,7 @@
 //  1. make keep/ if there is none
 //  2. publish keep/NAME.json under that name, which must be free: from here on no
 //     pass of pruning removes an hour that the span touches
-//  3. look at what the archive has of the span
+//  3. look at what the archive has of the span; that stays
 //
 // Release removes the file; what it alone kept goes with the next pass.
 //
@@ -94,8 +94,9 @@
 //     hour if one touches it; else remove its files, then the directories that are
 //     empty by that. What a stopped pass leaves, the next one removes
 //
-// A pass moves the horizon and then reads the kept spans, whoever keeps a span
-// writes it and then reads the horizon: whatever the order, one sees the other.
+// Step 2 of keep and step 3 of prune, hour by hour, exclude each other (flock on
+// the stream's directory, which a process that is killed leaves free). It is the
+// only lock: neither reading nor writing takes it.
 //
 // A writer that is adding to an hour which is being removed either finds the
 // horizon, or writes into files that nobody sees.

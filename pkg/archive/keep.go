@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
@@ -105,7 +107,8 @@ func (s *Stream) keepPath(name string) string {
 // it begins, more than MaxKeeps of them: *KeepError.
 //
 // What lies before the horizon may be gone already; look at what the archive
-// has of the span when Keep has returned. What is there then stays.
+// has of the span when Keep has returned. What is there then stays: a pass that
+// is removing an hour is waited for.
 func (s *Stream) Keep(k Keep) error {
 	refuse := func(reason string, err error) error {
 		return &KeepError{Dir: s.dir, Name: k.Name, Reason: reason, Err: err}
@@ -133,7 +136,9 @@ func (s *Stream) Keep(k Keep) error {
 	if err := fsx.MkdirAll(s.fs, filepath.Join(s.dir, keepDirName), dirPerm); err != nil {
 		return placeError(s.dir, err)
 	}
+	unlock := s.lockKeeps()
 	err = fsx.PublishNew(s.fs, s.keepPath(k.Name), append(b, '\n'), filePerm, s.owner)
+	unlock()
 	if errors.Is(err, fs.ErrExist) {
 		return refuse("there is one of that name already; release it first, or take another name", err)
 	}
@@ -141,6 +146,21 @@ func (s *Stream) Keep(k Keep) error {
 		return placeError(s.keepPath(k.Name), err)
 	}
 	return nil
+}
+
+// lockKeeps keeps whoever adds a span and whoever removes an hour apart, in all
+// processes. Where the file system has no such locks (flock), an hour that is
+// being removed at that very moment is not waited for.
+func (s *Stream) lockKeeps() (unlock func()) {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return func() {}
+	}
+	for {
+		if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != unix.EINTR {
+			return func() { d.Close() }
+		}
+	}
 }
 
 // Release ends the protection of a span: the next pass of pruning treats its

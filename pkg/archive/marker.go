@@ -35,7 +35,8 @@ type marker struct {
 type lastPrune struct {
 	At      time.Time `json:"at"`      // the pruner's now
 	Depth   string    `json:"depth"`   // a Go duration; "" while none was complete
-	Horizon time.Time `json:"horizon"` // the first hour that it left
+	Horizon time.Time `json:"horizon"` // where it left the horizon
+	First   time.Time `json:"first"`   // the first hour that it left, not counting kept ones
 }
 
 func (m *marker) horizon() m4f.UTC {

@@ -100,7 +100,7 @@ func (p *pruning) apply(dryRun bool) (PruneResult, error) {
 		return res, nil
 	}
 	if p.held == nil {
-		p.last = lastPrune{At: p.now.Time().Truncate(time.Second), Depth: p.noteDepth(), Horizon: p.begins().start().Time()}
+		p.last = lastPrune{At: p.now.Time().Truncate(time.Second), Depth: p.noteDepth(), Horizon: p.goal.start().Time(), First: p.begins().start().Time()}
 	}
 	left, err := p.s.drop(p.goal, gone, p.last)
 	for _, h := range left { // kept since the pass began
@@ -188,10 +188,8 @@ func worthNoting(was, is lastPrune) bool {
 }
 
 // dropUnlessKept removes an hour, or says that a kept span touches it by now.
-// Whoever keeps a span writes it down first and looks at the archive then; a
-// pass moves the horizon first and looks at the kept spans then: one of the two
-// sees the other.
 func (s *Stream) dropUnlessKept(h hour) (kept bool, err error) {
+	defer s.lockKeeps()()
 	l, err := s.readKeeps(true)
 	if err != nil || l.touch(h) {
 		return true, err

@@ -61,44 +61,57 @@ func isLive(o Origin) bool { return o == Live || o == Imported || o == Unknown }
 // five more have been recorded.
 const recordedPerJump = 9
 
-// allow returns how far the horizon may move towards want, and holds the pass
-// where that is not as far. What is asked for is told in words, and as a flag.
-func (p *pruning) allow(want hour, what, flag string) (hour, error) {
-	excess, of, err := p.excess(want)
-	if err != nil || excess*10 <= of || p.force {
-		return want, err
-	}
-	p.held = &PruneHeldError{Dir: p.s.dir, Hours: excess, Of: of, Horizon: want.start(), What: what, Flag: flag}
-	return min(*p.explained, want), nil
-}
-
-// excess is how many hours would go that the passing of time does not explain,
-// and of how many.
-func (p *pruning) excess(want hour) (n, of int, err error) {
+// allow returns how far the horizon may go towards want, and holds the pass
+// where that is not as far. Time is counted from where the last pass left the
+// horizon, or the archive. What is asked for is told in words, and as a flag.
+func (p *pruning) allow(want hour, from time.Time, what, flag string) (hour, error) {
 	end, _ := slices.BinarySearch(p.all, want)
-	if end == 0 {
-		return 0, len(p.all), nil
+	if end == 0 || p.force {
+		return want, nil
 	}
-	if p.explained == nil {
-		since := m4f.UTCOf(p.last.At)
-		recorded, err := p.s.recordedSince(since, p.now)
-		if err != nil {
-			return 0, 0, err
-		}
-		passed := min(max(int64(p.now-since), 0), recordedPerJump*recorded) + hourTicks
-		h := hourOf(m4f.UTCOf(p.last.Horizon).Add(passed))
-		p.explained = &h
+	passed, err := p.timePassed()
+	if err != nil {
+		return p.goal, err
 	}
+	explained := hourOf(m4f.UTCOf(from).Add(passed))
+	excess, of := 0, 0
 	for i, h := range p.all {
 		if p.kept.touch(h) {
 			continue
 		}
 		of++
-		if *p.explained <= h && i < end {
-			n++
+		if explained <= h && i < end {
+			excess++
 		}
 	}
-	return n, of, nil
+	if excess*10 <= of {
+		return want, nil
+	}
+	p.held = &PruneHeldError{Dir: p.s.dir, Hours: excess, Of: of, Horizon: want.start(), What: what, Flag: flag}
+	return min(explained, want), nil
+}
+
+// timePassed is the time, in ticks, since the last pass, as far as it is
+// believed, and an hour.
+func (p *pruning) timePassed() (int64, error) {
+	if p.passed > 0 {
+		return p.passed, nil
+	}
+	since := m4f.UTCOf(p.last.At)
+	recorded, err := p.s.recordedSince(since, p.now)
+	if err == nil {
+		p.passed = min(max(int64(p.now-since), 0), recordedPerJump*recorded) + hourTicks
+	}
+	return p.passed, err
+}
+
+// left is the first hour that the last pass left: what space asks for goes on
+// from there.
+func (l *lastPrune) left() time.Time {
+	if l.First.After(l.Horizon) {
+		return l.First
+	}
+	return l.Horizon
 }
 
 // lastPass is what time is counted from: the last complete pass, or how the

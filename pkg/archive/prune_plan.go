@@ -21,7 +21,7 @@ type pruning struct {
 	all  []hour  // that have a directory, in order
 	last lastPrune
 
-	explained *hour // how far the passing of time moves the horizon; nil: not yet known
+	passed int64 // see timePassed; 0: not yet known
 
 	// The plan: hours before goal go, unless they are kept.
 	goal  hour
@@ -85,7 +85,7 @@ func (p *pruning) toDepth() error {
 	if goal < horizon && !back {
 		goal = horizon // the clock went back
 	}
-	goal, err := p.allow(goal, "keeping "+p.depth.String(), "--depth "+p.depth.String())
+	goal, err := p.allow(goal, p.last.Horizon, "keeping "+p.depth.String(), "--depth "+p.depth.String())
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (p *pruning) toSize(limit int64) error {
 	if total > limit {
 		p.unmet = &LimitError{Where: p.s.dir, Limit: "a size of " + bytesText(limit), Over: total - limit, Kept: len(p.kept) > 0}
 	}
-	goal, err := p.allow(want, "a size of "+bytesText(limit), "--size "+bytesText(limit))
+	goal, err := p.allow(want, p.last.left(), "a size of "+bytesText(limit), "--size "+bytesText(limit))
 	if err != nil {
 		return err
 	}

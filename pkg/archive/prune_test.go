@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
@@ -22,7 +23,7 @@ type diary struct {
 
 func newDiary(t *testing.T, depth time.Duration) *diary {
 	c := clock.NewSim(noon.Time())
-	return &diary{t, newStream(t, Options{Clock: c}), c, depth}
+	return &diary{t, newStream(t, Options{Clock: c, FS: noSync{fsx.OS}}), c, depth}
 }
 
 // record lets hours pass while the hour before each is recorded.

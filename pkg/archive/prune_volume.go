@@ -268,7 +268,7 @@ func (v *volumePass) guard() {
 		}
 		own := p.held
 		p.held = nil
-		explained, err := p.allow(want[i], "a limit of "+v.limit(), v.flags())
+		explained, err := p.allow(want[i], p.last.left(), "a limit of "+v.limit(), v.flags())
 		if err != nil {
 			v.fail(i, err)
 			continue
