@@ -181,6 +181,7 @@ func (n *Node) start(ctx context.Context) error {
 	for _, c := range n.cfg.Sources {
 		n.addSource(c, nil)
 	}
+	n.sup.Add(newClockWatch(n))
 	n.mu.Lock()
 	n.up = true
 	n.mu.Unlock()

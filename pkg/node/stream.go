@@ -181,7 +181,9 @@ func (s *stream) openError() error {
 // note has an event kept in the archive. Where there are more than the archive
 // takes, the log alone has them.
 func (s *stream) note(e event.Event) {
-	e.Time, e.Stream = time.Now(), s.cfg.Name
+	if e.Stream = s.cfg.Name; e.Time.IsZero() {
+		e.Time = time.Now()
+	}
 	select {
 	case s.notes <- e:
 	default:

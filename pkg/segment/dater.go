@@ -87,8 +87,11 @@ func (d *dater) again(utc, arrived m4f.UTC, step int64) m4f.UTC {
 	return d.other
 }
 
-// follow returns by how much the offset moves over a step of media time.
+// follow returns by how much the offset moves over a step of media time. A clock
+// that is wrong by more than encoders drift counts no more than one that is off
+// by a second: it may soon be right again.
 func (d *dater) follow(diff, step int64) int64 {
+	diff = min(max(diff, -agree), agree)
 	d.drift += (diff - d.drift) / averaged
 	limit := max(step, 0) * ppm / 1e6
 	return min(max(d.drift, -limit), limit)

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
@@ -31,6 +33,56 @@ func TestDrift(t *testing.T) {
 				t.Fatalf("clock off by %v: segment %d is dated %d ms off", off, k, diff/90)
 			}
 			media, last = (media+step)&(m4f.Wrap-1), utc
+		}
+	}
+}
+
+// A clock that is set while a stream runs, by an hour or a year, forward or back,
+// moves nothing by more than an encoder's drift would: segments stay in the
+// order of their media, without a gap or an overlap. A while after the clock is
+// right again, so are the dates.
+func TestClockSteps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := dater{}
+		const step = 4 * tick
+		real, wrong := m4f.UTC(1_700_000_000*tick), int64(0)
+		media := rapid.Int64Range(0, m4f.Wrap-1).Draw(t, "media")
+		last := d.date(media, step, real, false)
+		next := func() {
+			media, real = (media+step)&(m4f.Wrap-1), real+step
+			utc := d.date(media, step, real.Add(wrong), false)
+			if off := int64(utc-last) - step; off > step*ppm/1e6 || off < -step*ppm/1e6 {
+				t.Fatalf("with a clock off by %d ms a segment is moved by %d ticks", wrong/90, off)
+			}
+			last = utc
+		}
+		for range rapid.IntRange(1, 4).Draw(t, "steps") {
+			if rapid.Bool().Draw(t, "short") {
+				wrong = 0
+				next()
+				continue
+			}
+			wrong = rapid.SampledFrom([]int64{0, 3600, -3600, 365 * 86400, -365 * 86400, 1, -2}).Draw(t, "off") * tick
+			for range rapid.IntRange(1, 100).Draw(t, "segments") {
+				next()
+			}
+		}
+	})
+	for _, off := range []int64{3600, -3600, 365 * 86400, -365 * 86400} {
+		d := dater{}
+		const step = 4 * tick
+		real, media := m4f.UTC(1_700_000_000*tick), int64(0)
+		last := d.date(media, step, real, false)
+		for k := range 15 + 300 { // a minute, and twenty
+			wrong := off * tick
+			if k >= 15 {
+				wrong = 0
+			}
+			media, real = media+step, real+step
+			last = d.date(media, step, real.Add(wrong), false)
+		}
+		if diff := abs(int64(last - real)); diff > tick/4 {
+			t.Errorf("after a minute off by %d s, dates are %d ms off", off, diff/90)
 		}
 	}
 }

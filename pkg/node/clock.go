@@ -1,0 +1,72 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/event"
+)
+
+const (
+	// clockEvery is how often the clock is looked at.
+	clockEvery = time.Second
+	// clockStep is the least that is told: adjustments below it are those of a
+	// clock that is kept right, and change nothing here.
+	clockStep = 500 * time.Millisecond
+)
+
+// clockWatch tells when the machine's clock is set, or the machine was
+// suspended. Whatever lasts is measured by the monotonic clock, which neither
+// changes; streams keep their timelines.
+type clockWatch struct {
+	n *Node
+	// read returns the time of day, and a time that only ever goes on.
+	read func() (wall time.Time, mono time.Duration)
+
+	wall time.Time // when it was read last
+	mono time.Duration
+}
+
+func newClockWatch(n *Node) *clockWatch {
+	start := time.Now()
+	return &clockWatch{n: n, read: func() (time.Time, time.Duration) {
+		now := time.Now()
+		return now.Round(0), now.Sub(start) // Round takes the monotonic reading away
+	}}
+}
+
+func (c *clockWatch) String() string { return "watch of the clock" }
+
+// Serve implements suture.Service.
+func (c *clockWatch) Serve(ctx context.Context) error {
+	c.wall, c.mono = c.read()
+	for pause(ctx, clockEvery) {
+		c.look()
+	}
+	return ctx.Err()
+}
+
+// look compares both clocks once.
+func (c *clockWatch) look() {
+	wall, mono := c.read()
+	right := c.wall.Add(mono - c.mono)
+	step := wall.Sub(right)
+	c.wall, c.mono = wall, mono
+	if step.Abs() < clockStep {
+		return
+	}
+	way := "forward"
+	if step < 0 {
+		way = "back"
+	}
+	c.n.log.Warn("the clock has stepped; streams keep their timelines", "by", step.Round(time.Millisecond), "from", right.UTC(), "to", wall.UTC())
+	for _, s := range c.n.all() {
+		// It is noted by the clock of before, where the segments of the time are.
+		s.note(event.Event{
+			Time: right, Kind: event.Clock,
+			Msg:   fmt.Sprintf("the clock stepped %s by %v, to %s; what is recorded keeps its timeline, and a new one is dated by the clock", way, step.Abs().Round(time.Millisecond), wall.UTC().Format(time.RFC3339)),
+			Attrs: map[string]any{"step_seconds": step.Seconds()},
+		})
+	}
+}

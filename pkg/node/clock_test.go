@@ -1,0 +1,68 @@
+package node
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/event"
+)
+
+// A clock that is set is told once for each step, by the time of before; one
+// that is kept right is not.
+func TestClockSteps(t *testing.T) {
+	n, _ := idle(t, "source b.example { dvr "+t.TempDir()+" 1d; }")
+	n.sources[0].apply(listing("b", "x"), 0)
+	s := n.streams["x"].stream
+	wall, mono := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), time.Duration(0)
+	c := &clockWatch{n: n, read: func() (time.Time, time.Duration) { return wall, mono }}
+	c.wall, c.mono = c.read()
+	told := func() *event.Event {
+		select {
+		case e := <-s.notes:
+			return &e
+		default:
+			return nil
+		}
+	}
+	const year = 365 * 24 * time.Hour
+	for _, step := range []time.Duration{0, 500 * time.Microsecond, -499 * time.Millisecond, time.Hour, -time.Hour, year, -year, time.Second, -700 * time.Millisecond, 0} {
+		// A node that was stopped for a minute has not seen the clock step.
+		for _, passed := range []time.Duration{time.Second, time.Minute} {
+			wall, mono = wall.Add(passed), mono+passed
+			right := wall
+			if passed == time.Second {
+				wall = wall.Add(step)
+			}
+			c.look()
+			e := told()
+			if want := passed == time.Second && step.Abs() >= clockStep; (e != nil) != want {
+				t.Fatalf("after a step of %v and %v: %+v", step, passed, e)
+			}
+			if e == nil {
+				continue
+			}
+			if e.Kind != event.Clock || !e.Time.Equal(right) || math.Abs(e.Attrs["step_seconds"].(float64)-step.Seconds()) > 1e-6 {
+				t.Errorf("after a step of %v: %+v", step, e)
+			}
+			if way := map[bool]string{true: "forward by " + step.Abs().String(), false: "back by " + step.Abs().String()}[step > 0]; !strings.Contains(e.Msg, way) {
+				t.Errorf("after a step of %v: %s", step, e.Msg)
+			}
+			if told() != nil {
+				t.Errorf("a step of %v is told twice", step)
+			}
+		}
+	}
+}
+
+// The time of day of this machine and its monotonic clock go together.
+func TestClockRuns(t *testing.T) {
+	n, _ := idle(t, "source b.example { dvr "+t.TempDir()+" 1d; }")
+	c := newClockWatch(n)
+	wall, mono := c.read()
+	again, on := c.read()
+	if on < mono || again.Sub(wall.Add(on-mono)).Abs() > clockStep {
+		t.Errorf("from %v %v to %v %v", wall, mono, again, on)
+	}
+}
