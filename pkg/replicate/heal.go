@@ -293,7 +293,7 @@ func (h *Healer) warm() m4f.UTC {
 	if err != nil {
 		return 0
 	}
-	now, from := time.Now(), m4f.UTC(0)
+	now, from := h.store.Now(), m4f.UTC(0)
 	for i := range all {
 		e := &all[i]
 		if now.Sub(e.Kept).Abs() > warmFor(e.Target) {
