@@ -62,6 +62,18 @@
 // segment may stay that Append has refused; appending it again adds a copy,
 // which the view merges.
 //
+// An fdatasync that fails (rescue.go) ends the extent too: the system takes pages
+// that it could not write for clean, so that no later fdatasync tells of them. What
+// was in the extent since the last one that went well is read (its pages are
+// mostly in memory still), appended to another extent with SyncAlways, and the
+// first copy set aside, one segment after the other. Until that is done Append
+// takes nothing; each call tries again. Stopping in between leaves a segment
+// twice, which the view merges.
+//
+// Before each append the writer looks at the sizes and names of its files. Where
+// something has cut, deleted or written to them, it ends the extent, says so in an
+// event and in changes, and begins another.
+//
 // End of an extent (at the hour, at another init segment, at a gap, at the 33-bit
 // wrap, at the end of a run, after an error):
 //
@@ -166,7 +178,8 @@
 //
 // # A power cut
 //
-// costs at most what was written since the last sync, and the peer heals it. An
+// costs at most what was written since the last sync, and the peer heals it: a test
+// cuts the power (fsx.Volatile) in random sequences of everything above. An
 // extent or index may then be short, or end in zeros; readers pass over both, and
 // bytes that are not what their identity says are found by Media.Read.
 package archive

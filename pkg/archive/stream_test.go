@@ -361,7 +361,7 @@ func TestBadIsLeftOut(t *testing.T) {
 	write(t, s, Live, segs...)
 	span(t, s) // what it remembers must give way
 	idx := glob(t, s, "2026/11/22/12/*.idx")[0]
-	if err := os.WriteFile(strings.TrimSuffix(idx, indexExt)+badExt, []byte("1\n3\n2"), 0o640); err != nil {
+	if err := os.WriteFile(strings.TrimSuffix(idx, indexExt)+badExt, append(appendBad(appendBad(nil, 1), 3), "0000000002 27fe"...), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	want := []m4f.Identity{segs[0].Header.ID, segs[2].Header.ID}

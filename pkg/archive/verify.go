@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -255,20 +256,25 @@ func (v *verifier) changes() error {
 	}
 }
 
-// notRecords clears bytes between two records. Nobody writes there any more:
-// each record is appended in one write.
+// notRecords clears bytes between two records. Nobody writes there any more: each
+// record is appended in one write. Less than a record is what a write that was cut
+// has left, and no damage.
 func (v *verifier) notRecords(r *changesReader, off, end int64) error {
 	for at := off; at < end; at += int64(len(v.buf)) {
 		b := v.buf[:min(end-at, int64(len(v.buf)))]
 		if _, err := r.f.ReadAt(b, at); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) {
+		n := len(bytes.TrimRight(b, "\x00"))
+		if n == 0 {
 			continue
 		}
 		clear(b)
-		v.found(Damage{Path: r.f.Name(), Offset: at, Kind: BadChanges, Why: fmt.Sprintf("%d bytes are no record", len(b)),
-			Bytes: int64(len(b)), Done: v.writeBack(r.f.Name(), at, b)})
+		done := v.writeBack(r.f.Name(), at, b)
+		if n >= changeSize {
+			v.found(Damage{Path: r.f.Name(), Offset: at, Kind: BadChanges, Why: fmt.Sprintf("%d bytes are no record", len(b)),
+				Bytes: int64(len(b)), Done: done})
+		}
 	}
 	return nil
 }

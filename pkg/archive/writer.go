@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/event"
@@ -45,10 +46,11 @@ type Writer struct {
 	began     bool // the start event is written
 	closed    bool
 
-	syncMu  sync.Mutex // guards what follows; not held during fdatasync
-	dirty   *openExtent
-	syncErr error
-	timer   *time.Timer
+	syncMu   sync.Mutex // guards what follows; not held during fdatasync
+	dirty    *openExtent
+	syncErr  error
+	timer    *time.Timer
+	suspects []suspect // segments whose fdatasync has failed
 }
 
 // openExtent is an extent that a Writer is writing.
@@ -62,6 +64,8 @@ type openExtent struct {
 	size         int64  // of the media file: the end of its last whole segment
 	indexSize    int64
 	last         m4f.Header
+
+	written, durable atomic.Uint32 // segments that are whole in the files, and that a power cut spares
 
 	mu     sync.Mutex // held during fdatasync and close
 	newDir bool       // the entries in the hour's directory are not durable yet
@@ -85,12 +89,21 @@ func (s *Stream) Writer(origin Origin, input uint8, opt WriterOptions) *Writer {
 // segment that was cut with another target duration than the stream's, ErrClosed.
 //
 // An error of the fdatasync that runs in the background is returned by the next
-// Append, which then writes nothing.
+// Append, which then writes nothing. The one after it first writes once more what
+// that fdatasync was to make durable.
 func (w *Writer) Append(seg *m4f.Segment) error {
 	if w.closed {
 		return ErrClosed
 	}
 	if err := w.lastSyncError(); err != nil {
+		w.endDoubtful()
+		return w.s.writeError(err)
+	}
+	if err := w.rescue(); err != nil {
+		var we *WriteError
+		if errors.As(err, &we) {
+			return err
+		}
 		return w.s.writeError(err)
 	}
 	for try := 0; ; try++ {
@@ -110,7 +123,20 @@ func (w *Writer) Append(seg *m4f.Segment) error {
 	}
 }
 
+// endDoubtful ends the extent if an fdatasync of it has failed: no other would say
+// anything of what that one was about.
+func (w *Writer) endDoubtful() {
+	if x := w.x; x != nil && w.doubtful(x) {
+		w.x = nil
+		w.forget(x)
+		x.close()
+	}
+}
+
 func (w *Writer) append(seg *m4f.Segment) error {
+	if w.x != nil && w.x.disturbed() {
+		w.leave(w.x)
+	}
 	if w.x != nil && !w.x.takes(&seg.Header) {
 		if err := w.end(); err != nil {
 			return err
@@ -208,6 +234,10 @@ func (w *Writer) put(seg *m4f.Segment) error {
 	}
 	x.size, x.number, x.last = r.end(), x.number+1, *h
 	x.indexSize += indexRecordSize
+	x.written.Store(x.number)
+	if w.sync == SyncAlways {
+		x.durable.Store(x.number)
+	}
 	w.syncLater()
 	return nil
 }
@@ -265,7 +295,7 @@ func (w *Writer) abandon() {
 	}
 	x.media.Truncate(x.size)
 	if w.sync != SyncOff && x.number > 0 {
-		x.syncAll(w.s)
+		w.syncExtent(x) // its error waits for the next Append, in what it leaves in doubt
 	}
 	x.close()
 	if x.number == 0 { // nothing was ever in it
@@ -285,7 +315,7 @@ func (w *Writer) end() error {
 	w.x = nil
 	var err error
 	if w.forget(x) && w.sync != SyncOff {
-		err = x.syncAll(w.s)
+		err = w.syncExtent(x)
 	}
 	if cerr := x.close(); err == nil {
 		err = cerr
@@ -326,18 +356,21 @@ func (x *openExtent) syncAll(s *Stream) error {
 	if x.closed {
 		return nil
 	}
+	written := x.written.Load()
 	if err := x.media.Datasync(); err != nil {
 		return err
 	}
 	if err := x.index.Datasync(); err != nil {
 		return err
 	}
-	if !x.newDir {
-		return nil
+	if x.newDir {
+		if err := s.fs.SyncDir(s.hourDir(x.hour)); err != nil {
+			return err
+		}
+		x.newDir = false
 	}
-	err := s.fs.SyncDir(s.hourDir(x.hour))
-	x.newDir = err != nil
-	return err
+	x.durable.Store(max(x.durable.Load(), written))
+	return nil
 }
 
 // syncLater lets the timer make durable what is written by then.
@@ -363,7 +396,7 @@ func (w *Writer) syncNow() error {
 	if x == nil {
 		return nil
 	}
-	err := x.syncAll(w.s)
+	err := w.syncExtent(x)
 	if err != nil {
 		w.syncMu.Lock()
 		w.syncErr = err
@@ -397,7 +430,11 @@ func (w *Writer) Sync() error {
 	if last := w.lastSyncError(); err == nil {
 		err = last
 	}
+	if err == nil {
+		err = w.rescue()
+	}
 	if err != nil {
+		w.endDoubtful()
 		return w.s.writeError(err)
 	}
 	return nil
@@ -425,6 +462,9 @@ func (w *Writer) Close() error {
 	}
 	if last := w.lastSyncError(); err == nil {
 		err = last
+	}
+	if _, doubt := w.firstSuspect(); doubt {
+		err = w.rescue() // then what failed before is made good
 	}
 	if aerr := w.announcer.close(); err == nil {
 		err = aerr
