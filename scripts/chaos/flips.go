@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -99,29 +101,25 @@ type place struct {
 // segments lie whose records they touch; the extents must not be flipped yet. A
 // flip in an init segment touches all segments behind it.
 func places(list []flip) (map[flip]place, error) {
-	byFile, records := map[string][]flip{}, map[string][]flip{}
-	for _, f := range list {
-		if stem, ok := strings.CutSuffix(f.file, ".idx"); ok {
-			records[stem+".mp4"] = append(records[stem+".mp4"], f)
-			byFile[stem+".mp4"] = append(byFile[stem+".mp4"], nil...)
-		} else {
-			byFile[f.file] = append(byFile[f.file], f)
-		}
-	}
+	byFile := map[string][]flip{}
 	all := map[flip]place{}
+	for _, f := range list {
+		if filepath.Ext(f.file) != ".idx" {
+			byFile[f.file] = append(byFile[f.file], f)
+			continue
+		}
+		p, err := indexed(f)
+		if err != nil {
+			return nil, err
+		}
+		all[f] = p
+	}
 	for name, flips := range byFile {
 		file, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
-		number := 0
 		err = eachSegment(file, func(id m4f.Identity, from, first, to int64) {
-			for _, f := range records[name] {
-				if n, _, _ := indexPlace(f.offset); n == number {
-					all[f] = place{nil, from, to}
-				}
-			}
-			number++
 			for _, f := range flips {
 				switch p := all[f]; {
 				case f.offset >= from && f.offset < to:
@@ -153,6 +151,37 @@ func indexPlace(offset int64) (number int, from, to int64) {
 	}
 	n := (offset - indexHeader) / indexRecord
 	return int(n), indexHeader + n*indexRecord, indexHeader + (n+1)*indexRecord
+}
+
+// indexed is where the segment lies whose record a flip touches.
+func indexed(f flip) (place, error) {
+	n, at, _ := indexPlace(f.offset)
+	if n < 0 {
+		return place{}, nil
+	}
+	file, err := os.Open(f.file)
+	if err != nil {
+		return place{}, err
+	}
+	defer file.Close()
+	b := make([]byte, indexRecord)
+	if _, err := file.ReadAt(b, at); err != nil {
+		return place{}, nil // it is being written
+	}
+	from := int64(binary.BigEndian.Uint64(b[64:]))
+	return place{nil, from, from + m4f.HeaderBoxSize + int64(binary.BigEndian.Uint32(b[72:]))}, nil
+}
+
+// aside says whether the record that a flip touches is one that does not count
+// any more, since its segment was set aside.
+func (f flip) aside() bool {
+	stem, ok := strings.CutSuffix(f.file, ".idx")
+	if !ok {
+		return false
+	}
+	b, _ := os.ReadFile(stem + ".bad")
+	n, _, _ := indexPlace(f.offset)
+	return slices.Contains(strings.Fields(string(b)), strconv.Itoa(n))
 }
 
 // damage is a line of verify --json.

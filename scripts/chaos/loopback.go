@@ -213,7 +213,6 @@ type counted struct {
 
 func (c *counted) Write(p []byte) (int, error) {
 	<-c.r.state()
-	n, err := c.Conn.Write(p)
-	c.r.bytes.Add(int64(n))
-	return n, err
+	c.r.bytes.Add(int64(len(p)))
+	return c.Conn.Write(p)
 }

@@ -52,7 +52,7 @@ var scenarios = []*scenario{
 	{name: "three-nodes", fault: "three nodes, restarted and killed in turn", must: nothingMissing,
 		nodes: 3, streams: 1, time: 3 * time.Minute, run: rolling},
 	{name: "loop", fault: "the inputs of each node are the other only", must: "both offline, no storm of traffic, an event that says why",
-		nodes: 2, streams: 1, time: time.Minute, short: 15 * time.Second, run: loop},
+		nodes: 2, streams: 1, time: time.Minute, short: 15 * time.Second, run: circle},
 }
 
 func find(name string) (*scenario, error) {

@@ -77,7 +77,7 @@ func everything(ctx context.Context, l *lab) (*outcome, error) {
 }
 
 func (a *actor) kill(ctx context.Context, n *node) error {
-	return a.every(ctx, 5, 60, func() error {
+	return a.every(ctx, 5, 40, func() error {
 		what, end := "kills", n.kill
 		if a.rng.IntN(4) == 0 {
 			what, end = "restarts", n.stop
@@ -92,7 +92,7 @@ func (a *actor) kill(ctx context.Context, n *node) error {
 }
 
 func (a *actor) takeSource(ctx context.Context) error {
-	return a.every(ctx, 10, 60, func() error {
+	return a.every(ctx, 5, 40, func() error {
 		n := a.rng.IntN(len(a.l.nodes))
 		a.l.block(n, true)
 		a.l.inject("source losses")
@@ -104,7 +104,7 @@ func (a *actor) takeSource(ctx context.Context) error {
 
 // freeze stops a process for a time, as a machine that swaps does.
 func (a *actor) freeze(ctx context.Context) error {
-	return a.every(ctx, 60, 300, func() error {
+	return a.every(ctx, 30, 200, func() error {
 		n := a.l.nodes[a.rng.IntN(len(a.l.nodes))]
 		n.halt(true)
 		n.signal(syscall.SIGSTOP)
@@ -117,7 +117,7 @@ func (a *actor) freeze(ctx context.Context) error {
 }
 
 func (a *actor) cut(ctx context.Context) error {
-	return a.every(ctx, 20, 120, func() error {
+	return a.every(ctx, 15, 90, func() error {
 		n := a.rng.IntN(len(a.l.nodes))
 		if err := a.l.net.isolate(n, true); err != nil {
 			return err
@@ -145,7 +145,7 @@ func (a *actor) lose(ctx context.Context) error {
 
 func (a *actor) fillDisk(ctx context.Context) error {
 	n := a.l.nodes[0]
-	return a.every(ctx, 60, 300, func() error {
+	return a.every(ctx, 20, 150, func() error {
 		n.halt(true)
 		n.disk.fill()
 		a.l.inject("full disks")
@@ -175,7 +175,7 @@ func (a *actor) flip(ctx context.Context) error {
 
 func (a *actor) setClock(ctx context.Context) error {
 	n := a.l.nodes[0]
-	return a.every(ctx, 60, 300, func() error {
+	return a.every(ctx, 30, 200, func() error {
 		if n.setClock(year) != nil {
 			return nil // it is down
 		}

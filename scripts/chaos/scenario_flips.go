@@ -68,7 +68,7 @@ func (l *lab) flipAndVerify(ctx context.Context, n *node, name string, count int
 	hit := map[m4f.Identity]bool{}
 	var done []flip
 	for _, f := range list {
-		if ok != nil && slices.ContainsFunc(where[f].ids, func(id m4f.Identity) bool { return !ok(id) }) {
+		if f.aside() || ok != nil && slices.ContainsFunc(where[f].ids, func(id m4f.Identity) bool { return !ok(id) }) {
 			continue
 		}
 		if err := f.make(); err != nil {

@@ -88,8 +88,8 @@ func rolling(ctx context.Context, l *lab) (*outcome, error) {
 	return o, nil
 }
 
-// loop has two nodes whose only inputs are each other.
-func loop(ctx context.Context, l *lab) (*outcome, error) {
+// circle has two nodes whose only inputs are each other.
+func circle(ctx context.Context, l *lab) (*outcome, error) {
 	if err := l.configure(peersOnly); err != nil {
 		return nil, err
 	}
