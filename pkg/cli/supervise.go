@@ -44,6 +44,9 @@ streams that have not; a file with a mistake changes nothing. SIGTERM and SIGINT
 close the segments under way as partial and end the node.
 
 Under systemd (Type=notify) it says when it is ready and feeds the watchdog.
+Where a control group bounds its memory (MemoryMax= of the unit, a container), it
+frees memory before it reaches nine tenths of that, unless GOMEMLIMIT says
+otherwise.
 
 Exit status: 0 ended by a signal, 2 trouble.`,
 		Example: `  twindvr supervise /etc/twindvr.conf
@@ -64,9 +67,10 @@ func runSupervise(ctx context.Context, o superviseOptions, io IO) error {
 		return err
 	}
 	if o.check {
-		fmt.Fprintf(io.Err, "%s: %d stream(s), listens on %s\n", o.config, len(c.Streams), c.HTTP)
+		fmt.Fprintf(io.Err, "%s: %d stream(s), %d source(s), listens on %s\n", o.config, len(c.Streams), len(c.Sources), c.HTTP)
 		return nil
 	}
+	limitMemory()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)

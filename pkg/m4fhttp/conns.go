@@ -30,10 +30,10 @@ const (
 // connLimit is how many connections a server of this process holds at most.
 func connLimit() int {
 	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || limit.Cur/4 > mostConns {
-		return mostConns
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		limit.Cur = 1024 // what there is at least wherever this can run
 	}
-	return max(int(limit.Cur/4), 8)
+	return int(max(min(limit.Cur/4, mostConns), 8))
 }
 
 // conns is a listener that holds a bounded number of connections. Where there
