@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
@@ -38,10 +37,9 @@ type keptSalvage struct {
 	dropped atomic.Int64 // copies
 	kept    atomic.Int64 // copies
 
-	mu      sync.Mutex
-	err     error // why nothing can be kept
-	told    time.Time
-	minFree config.Free // as last seen
+	mu   sync.Mutex
+	err  error // why nothing can be kept
+	told time.Time
 }
 
 // salvageWaiting counts the bytes of all copies of the process that wait.
@@ -176,22 +174,16 @@ func (s *stream) diskIsShort() bool {
 	return disk != nil || s.shortOf() > 0
 }
 
-// shortOf is how many bytes more are to be free before salvage may take any.
+// shortOf is how many bytes more are to be free before salvage may take any:
+// half of what is to stay free on the volume.
 func (s *stream) shortOf() int64 {
-	s.salv.mu.Lock()
-	last := s.salv.minFree
-	s.salv.mu.Unlock()
-	keep := s.node.minFree(last)
-	s.salv.mu.Lock()
-	s.salv.minFree = keep
-	s.salv.mu.Unlock()
-	var v syscall.Statfs_t
-	if syscall.Statfs(s.cfg.DVR.Dir, &v) != nil {
+	u, err := archive.UsageOf(s.cfg.DVR.Dir)
+	if err != nil {
 		return 0 // writing says why
 	}
-	unit := int64(v.Bsize)
-	least := max(keep.Bytes, int64(float64(v.Blocks)*float64(unit)*float64(keep.Percent)/100))
-	return least/2 - int64(v.Bavail)*unit
+	opt := volumeOptions(s.node.vols.free(), u)
+	least := max(opt.MinFree, int64(float64(u.Total)*float64(opt.MinFreePercent)/100))
+	return least/2 - u.Free
 }
 
 // minFree is what the configuration wants free on every volume; last while a
