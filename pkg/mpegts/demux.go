@@ -87,11 +87,12 @@ type Keeper interface {
 	Missing(packets int64)
 }
 
-// Stats counts what a Demuxer has seen. All but Garbage are transport packets;
+// Stats counts what a Demuxer has seen. All but Garbage and Reordered are transport packets;
 // Errored, Scrambled, Lost and Duplicates are those of the program's own PIDs,
 // once it is known.
 type Stats struct {
 	Packets, Errored, Scrambled, Lost, Duplicates, Null int64
+	Reordered                                           int64 // datagrams put back ahead of the one before
 	Garbage                                             int64 // bytes
 	Tables                                              int64 // program maps taken
 	BadTables                                           int64
@@ -103,6 +104,7 @@ type Demuxer struct {
 	keep    Keeper // nil: none
 	want    uint16 // program number; 0: the lowest
 	fr      framer
+	order   order
 	n       int64 // packets of the program so far, which is the number of the next
 	stats   Stats
 	byPID   [8192]*stream
@@ -175,11 +177,15 @@ func NewDemuxer(program uint16, h Handler) *Demuxer {
 func (d *Demuxer) Keep(k Keeper) { d.keep = k }
 
 // Write takes the next bytes of the stream, cut anywhere.
-func (d *Demuxer) Write(p []byte) { d.fr.write(p, d.packet) }
+func (d *Demuxer) Write(p []byte) {
+	d.Settle()
+	d.fr.write(p, d.packet)
+}
 
 // WritePackets takes whole packets, of PacketSize bytes each. What does not begin
 // with a sync byte is a missing packet.
 func (d *Demuxer) WritePackets(p []byte) {
+	d.Settle()
 	for ; len(p) >= PacketSize; p = p[PacketSize:] {
 		if p[0] == syncByte {
 			d.onPacket(p[:PacketSize:PacketSize], 0)
@@ -191,13 +197,17 @@ func (d *Demuxer) WritePackets(p []byte) {
 
 // Close hands out what is still held: the stream is over.
 func (d *Demuxer) Close() {
+	d.Settle()
 	d.fr.flush(d.packet)
 	d.finish(true)
 }
 
 // Abandon drops what is still held: the stream goes on, and what has come of
 // a picture is not all of it.
-func (d *Demuxer) Abandon() { d.finish(false) }
+func (d *Demuxer) Abandon() {
+	d.Settle()
+	d.finish(false)
+}
 
 func (d *Demuxer) finish(flush bool) {
 	if d.program == nil {
@@ -217,6 +227,7 @@ func (d *Demuxer) finish(flush bool) {
 // Splice says that what was written is whole to its end and that what follows
 // begins anew: continuity counters are not compared across this place.
 func (d *Demuxer) Splice() {
+	d.Settle()
 	d.fr.flush(d.packet)
 	d.pat.cc, d.pmt.cc = -1, -1
 	if d.program == nil {
@@ -237,6 +248,7 @@ const Hidden = 16
 // is not known: the continuity counters will tell, unless Hidden or more are
 // missing between two packets of a PID. It returns the number of the next packet.
 func (d *Demuxer) Missing(packets int) int64 {
+	d.Settle()
 	d.miss(int64(packets))
 	return d.n + int64(len(d.fr.carry)/PacketSize)
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/twindvr/twindvr/pkg/mpegts"
 )
 
 // seeds are the heads of real streams, kept small.
@@ -29,6 +31,16 @@ func FuzzDemuxer(f *testing.F) {
 			t.Fatalf("%d packets and %d bytes of garbage in %d bytes", st.Packets, st.Garbage, len(ts))
 		}
 		demux(1, ts, func() int { return 100 })
+		d := mpegts.NewDemuxer(0, &found{})
+		for len(ts) > 0 {
+			n := min(2*188, len(ts))
+			d.WriteDatagram(ts[:n])
+			if ts[0]&1 != 0 {
+				d.WriteDatagram(ts[:n])
+			}
+			ts = ts[n:]
+		}
+		d.Close()
 	})
 }
 

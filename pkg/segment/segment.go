@@ -211,18 +211,18 @@ func New(cfg Config, emit func(*m4f.Segment)) *Segmenter {
 	return s
 }
 
-// Write takes the next bytes of the transport stream: whole datagrams, or a
-// byte stream cut anywhere.
+// Write takes the next bytes of the transport stream, cut anywhere.
 func (s *Segmenter) Write(p []byte) (int, error) {
 	s.now = m4f.UTCOf(s.cfg.Clock.Now())
 	s.dmx.Write(p)
 	return len(p), nil
 }
 
-// WriteAt is Write for bytes that arrived at a known time.
+// WriteAt is Write for a datagram that arrived at a known time. Repeated ones and
+// swapped neighbours are put right, see mpegts.Demuxer.WriteDatagram.
 func (s *Segmenter) WriteAt(p []byte, arrived time.Time) {
 	s.now = m4f.UTCOf(arrived)
-	s.dmx.Write(p)
+	s.dmx.WriteDatagram(p)
 }
 
 // Drops says that up to so many transport packets were lost just now, as the
@@ -232,6 +232,7 @@ func (s *Segmenter) WriteAt(p []byte, arrived time.Time) {
 func (s *Segmenter) Drops(packets int) {
 	switch {
 	case packets >= mpegts.Hidden:
+		s.dmx.Settle()
 		s.hole(packets)
 		(*handler)(s).Loss(mpegts.Loss{Lost: packets})
 	case packets > 0:
