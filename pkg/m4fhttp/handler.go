@@ -68,6 +68,7 @@ type Options struct {
 type Handler struct {
 	Options
 	salvage *semaphore.Weighted // bytes of salvage in memory
+	asked   asked               // segments, lately
 }
 
 // NewHandler returns a handler. Without a key it logs that M4F is open.

@@ -45,6 +45,9 @@ func (h *Handler) serveMedia(q *request, text string) error {
 	}
 	a := q.stream.Archive()
 	m, err := a.OpenMedia(id, 0)
+	if err == nil && q.r.Method == http.MethodGet && q.r.Header.Get("Range") == "" && h.asked.again(id) {
+		m, err = sound(a, m)
+	}
 	if errors.Is(err, archive.ErrNoSegment) {
 		return noSegment(id)
 	}
@@ -56,6 +59,25 @@ func (h *Handler) serveMedia(q *request, text string) error {
 	defer body.close()
 	body.add(e, m.Init)
 	return body.serve(q)
+}
+
+// sound looks at a segment before it is sent. One that is bad is set aside by that,
+// and another copy looked for.
+func sound(a *archive.Stream, m *archive.Media) (*archive.Media, error) {
+	err := m.Check()
+	if err == nil {
+		return m, nil
+	}
+	m.Close()
+	again, aerr := a.OpenMedia(m.ID, m.UTC)
+	if aerr != nil {
+		return nil, aerr
+	}
+	if again.Check() != nil { // it cannot be set aside
+		again.Close()
+		return nil, err
+	}
+	return again, nil
 }
 
 func noSegment(id m4f.Identity) error {
