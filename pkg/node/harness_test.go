@@ -83,13 +83,21 @@ func startWith(t *testing.T, env []string, name string, args ...string) *process
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.Command(path, args...), log: filepath.Join(t.TempDir(), name+".log"), started: time.Now(), done: make(chan error, 1)}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), env...)
+	return startCommand(t, name, cmd)
+}
+
+// startCommand runs a command in the background, its log in a file of the test.
+func startCommand(t *testing.T, name string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, log: filepath.Join(t.TempDir(), name+".log"), started: time.Now(), done: make(chan error, 1)}
 	f, err := os.Create(p.log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = f, f, append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = f, f
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
