@@ -204,11 +204,21 @@ func anchors(a, b *side, c *classes) []pair {
 		}
 	}
 	if 2*len(out) < min(len(a.heads), len(b.heads)) {
-		if all := repeated(a, b, c.number); all != nil {
-			out = all
+		if all := certain(repeated(a, b, c.number)); dense(all) {
+			return all
 		}
 	}
 	return certain(out)
+}
+
+// dense says whether pairs are most of the packets that they span: tables alone,
+// which come again in whatever stream, are not.
+func dense(pairs []pair) bool {
+	if len(pairs) == 0 {
+		return false
+	}
+	first, last := pairs[0], pairs[len(pairs)-1]
+	return 2*len(pairs) > int(min(last.a-first.a, last.b-first.b))
 }
 
 // repeated are all pairs of packets with equal bytes that occur at most so often

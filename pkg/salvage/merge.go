@@ -48,17 +48,26 @@ func Merge(a, b *Copy) (*Copy, Gain) {
 	return out, m.gain
 }
 
-// MergeAll merges any number of copies, whatever their order.
+// MergeAll merges any number of copies, whatever their order. A copy that has
+// nothing in common with the others is left out; the longest is the first.
 func MergeAll(copies []*Copy) *Copy {
-	copies = slices.Clone(copies)
-	slices.SortStableFunc(copies, func(a, b *Copy) int { return -order(a, b) })
-	out := &Copy{}
-	for k, c := range copies {
-		if k == 0 {
-			out = c
-		} else {
-			out, _ = Merge(out, c)
+	rest := slices.Clone(copies)
+	slices.SortStableFunc(rest, func(a, b *Copy) int { return -order(a, b) })
+	if len(rest) == 0 {
+		return &Copy{}
+	}
+	out, rest := rest[0], rest[1:]
+	for joined := true; joined; {
+		joined = false
+		var apart []*Copy // perhaps another one lies between
+		for _, c := range rest {
+			if both, gain := Merge(out, c); gain.Common > 0 {
+				out, joined = both, true
+			} else {
+				apart = append(apart, c)
+			}
 		}
+		rest = apart
 	}
 	return out
 }
@@ -89,8 +98,9 @@ type merger struct {
 	free   [pids]bool // the PID's counter never counts
 	doubts []Hole     // in the result: packets were left out there
 	gain   Gain
-	budget int // cells that weaves may still visit
-	lumps  int // packets that are lost at once at least, most of the time
+	budget int     // cells that weaves may still visit
+	kinds  []int32 // of each class: equal in packets that differ in their counter alone
+	lumps  int     // packets that are lost at once at least, most of the time
 	weave  weaver
 }
 
@@ -129,7 +139,9 @@ func (m *merger) findFree() {
 }
 
 func (m *merger) run() {
-	pairs := m.count(anchors(m.a, m.b, classify(m.a, m.b)))
+	classes := classify(m.a, m.b)
+	m.kinds = classes.kinds
+	pairs := m.count(anchors(m.a, m.b, classes))
 	number(m.a, m.b, pairs)
 	m.lumps = lumps(pairs)
 	a, b := 0, 0
@@ -198,6 +210,10 @@ func (m *merger) region(a0, a1, b0, b1 int, e edge) {
 	case a0 == a1 || b0 == b1:
 		m.fromA(a0, a1)
 		m.fromB(b0, b1)
+	case m.holds(m.a, a0, a1, m.b, b0, b1):
+		m.contain(m.a, a0, a1, m.b, b0, b1)
+	case m.holds(m.b, b0, b1, m.a, a0, a1):
+		m.contain(m.b, b0, b1, m.a, a0, a1)
 	case m.weavable(a0, a1, b0, b1, e):
 		m.emit(a0, b0)
 	default:
@@ -209,6 +225,36 @@ func (m *merger) region(a0, a1, b0, b1 int, e edge) {
 }
 
 func (m *merger) equal(a, b int) bool { return m.a.heads[a].class == m.b.heads[b].class }
+
+// holds says whether one copy has all packets that the other has in a region, in
+// their order.
+func (m *merger) holds(s *side, s0, s1 int, part *side, p0, p1 int) bool {
+	for ; s0 < s1 && p0 < p1 && s1-s0 >= p1-p0; s0++ {
+		if s.heads[s0].class == part.heads[p0].class {
+			p0++
+		}
+	}
+	return p0 == p1
+}
+
+// contain takes the packets of a copy that holds those of the other.
+func (m *merger) contain(s *side, s0, s1 int, part *side, p0, p1 int) {
+	for ; s0 < s1; s0++ {
+		a, b := s0, p0
+		if s == m.b {
+			a, b = p0, s0
+		}
+		switch {
+		case p0 < p1 && s.heads[s0].class == part.heads[p0].class:
+			m.both(a, b)
+			p0++
+		case s == m.a:
+			m.fromA(s0, s0+1)
+		default:
+			m.fromB(s0, s0+1)
+		}
+	}
+}
 
 // both takes a packet that both copies have.
 func (m *merger) both(a, b int) {

@@ -424,6 +424,22 @@ func TestMergedCopiesKeepTheSourcesOrder(t *testing.T) {
 	})
 }
 
+func TestMergeAllJoinsWhatAThirdConnects(t *testing.T) {
+	s := newSource(8)
+	s.program(900)
+	n := s.c.Len()
+	copies := []*Copy{s.cut(Range{0, 400}), s.cut(Range{450, n}), s.cut(Range{380, 470})}
+	if got := MergeAll(copies); !bytes.Equal(got.Packets, s.c.Packets) {
+		t.Errorf("%d packets, want %d", got.Len(), n)
+	}
+	if got := MergeAll(copies[:2]); !bytes.Equal(got.Packets, copies[1].Packets) {
+		t.Errorf("%d packets of copies with nothing in common, want the longer one's %d", got.Len(), copies[1].Len())
+	}
+	if got := MergeAll(nil); got.Len() != 0 {
+		t.Errorf("%d packets of none", got.Len())
+	}
+}
+
 // FuzzMerge merges whatever packets come: nothing is made up, both ways are the
 // same, and the work is bounded.
 func FuzzMerge(f *testing.F) {

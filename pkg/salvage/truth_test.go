@@ -223,16 +223,23 @@ func subsequence(part, whole *salvage.Copy) bool {
 	return true
 }
 
-// cleanIn are the segments that a copy gives clean. Segments are not partial
-// for want of what went before the copy: that the recorders know.
+// cleanIn are the segments that a copy gives undamaged, and whether they are
+// whole too. A partial one is what a recorder says who has just joined: whether
+// it is whole those know who recorded it.
 func cleanIn(c *salvage.Copy) map[m4f.Identity]bool {
 	out := map[m4f.Identity]bool{}
 	for _, s := range segment.Resegment(c, 0, target) {
 		if !s.Header.Damaged() {
-			out[s.Header.ID] = true
+			out[s.Header.ID] = s.Header.Clean()
 		}
 	}
 	return out
+}
+
+// has says whether a segment is in a set, whole or not.
+func has(set map[m4f.Identity]bool, id m4f.Identity) bool {
+	_, ok := set[id]
+	return ok
 }
 
 // withNulls puts a null packet behind one packet in ten.
@@ -262,22 +269,22 @@ func (tl *tally) run(tr *truth, sc scenario, rng *rand.Rand) {
 	together := cleanIn(tr.copy(union(na, nb), false))
 	clean, cleanA, cleanB := cleanIn(got), cleanIn(a), cleanIn(b)
 	tl.runs++
-	for id := range clean {
-		if !tr.known[id] {
+	for id, whole := range clean {
+		if whole && !tr.known[id] {
 			tl.wrong++
-			if together[id] {
+			if has(together, id) {
 				tl.deceiving++
 			}
 		}
 	}
 	for id := range tr.clean {
 		tl.segments++
-		if cleanA[id] || cleanB[id] {
+		if has(cleanA, id) || has(cleanB, id) {
 			tl.alone++
 		}
-		if together[id] {
+		if has(together, id) {
 			tl.healable++
-			if clean[id] {
+			if has(clean, id) {
 				tl.healed++
 			}
 		}

@@ -23,6 +23,7 @@ type weaver struct {
 
 	slots  []slot
 	number [pids]int32 // of each PID of the region: its slot+1
+	woven  bool        // packets of both copies had no anchor between them
 	items  [2][]item
 	counts [2][]uint8
 	grid   grid
@@ -51,8 +52,8 @@ func (m *merger) weavable(a0, a1, b0, b1 int, e edge) bool {
 	}
 	for _, depth := range []int{0, maxDepth} { // with anchors inside, then without
 		m.openSlots(from, to)
-		w.steps = w.steps[:0]
-		if m.weaveInside(from, to, depth) && m.unbroken(from, [2]int{0, len(w.steps)}, e) {
+		w.steps, w.woven = w.steps[:0], false
+		if m.weaveInside(from, to, depth) && (!w.woven || m.unbroken(from, [2]int{0, len(w.steps)}, e)) {
 			return true
 		}
 	}
@@ -123,6 +124,7 @@ func (m *merger) weaveMiddle(from, to [2]int, depth int) bool {
 		inner = m.innerAnchors(from, to)
 	}
 	if len(inner) == 0 {
+		w.woven = true
 		return m.weaveLeaf(from, to)
 	}
 	for _, p := range inner {
@@ -135,26 +137,28 @@ func (m *merger) weaveMiddle(from, to [2]int, depth int) bool {
 	return m.weaveInside(from, to, depth+1)
 }
 
-// innerAnchors are the counted packets that each copy has exactly once in a
-// region.
+// innerAnchors are the packets that each copy has exactly once in a region, as
+// anchors does.
 func (m *merger) innerAnchors(from, to [2]int) []pair {
-	classes := make(map[int32]occurs, to[0]-from[0])
+	kinds := make(map[int32]occurs, to[0]-from[0])
 	for k := from[0]; k < to[0]; k++ {
-		if h := &m.a.heads[k]; h.flags&payload != 0 {
-			o := classes[h.class]
-			o.inA(k)
-			classes[h.class] = o
-		}
+		kind := m.kinds[m.a.heads[k].class]
+		o := kinds[kind]
+		o.inA(k)
+		kinds[kind] = o
 	}
 	for k := from[1]; k < to[1]; k++ {
-		if o, ok := classes[m.b.heads[k].class]; ok {
+		kind := m.kinds[m.b.heads[k].class]
+		if o, ok := kinds[kind]; ok {
 			o.inB(k)
-			classes[m.b.heads[k].class] = o
+			kinds[kind] = o
 		}
 	}
 	var out []pair
 	for k := from[0]; k < to[0]; k++ {
-		if o := classes[m.a.heads[k].class]; o.na == 1 && o.nb == 1 {
+		h := &m.a.heads[k]
+		o := kinds[m.kinds[h.class]]
+		if o.na == 1 && o.nb == 1 && m.b.heads[o.b].class == h.class && h.flags&(payload|timed) != 0 {
 			out = append(out, pair{int32(k), o.b})
 		}
 	}
