@@ -3,6 +3,7 @@ package m4fhttp
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -43,6 +44,9 @@ func (r *Root) Stream(name string) (Stream, error) {
 	if err := archive.ValidName(name); err != nil {
 		return nil, errors.Join(ErrNoStream, err)
 	}
+	if r.linked(name) {
+		return nil, ErrNoStream
+	}
 	s, err := r.at(filepath.Join(r.dir, filepath.FromSlash(name)))
 	if errors.Is(err, ErrNoStream) {
 		if abs, aerr := filepath.Abs(r.dir); aerr == nil && filepath.Base(abs) == name {
@@ -53,6 +57,22 @@ func (r *Root) Stream(name string) (Stream, error) {
 		return nil, err
 	}
 	return rootStream{s}, nil
+}
+
+// linked says whether a symbolic link leads to where a stream would lie. Only
+// the stream itself may be one, as for archive.Find: its directory may have been
+// moved to another disk.
+func (r *Root) linked(name string) bool {
+	for i, c := range name {
+		if c != '/' {
+			continue
+		}
+		st, err := os.Lstat(filepath.Join(r.dir, filepath.FromSlash(name[:i])))
+		if err == nil && st.Mode()&fs.ModeSymlink != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // at opens the stream in a directory. What was opened before is used again, as
