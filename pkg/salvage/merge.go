@@ -216,6 +216,7 @@ func (m *merger) region(a0, a1, b0, b1 int, e edge) {
 		m.contain(m.b, b0, b1, m.a, a0, a1)
 	case m.weavable(a0, a1, b0, b1, e):
 		m.emit(a0, b0)
+	case e == inside && m.inTurn(a0, a1, b0, b1):
 	default:
 		m.longer(a0, a1, b0, b1)
 	}
