@@ -287,23 +287,28 @@ func (h *Healer) replace(u *unit, m *merged) {
 func warmFor(target int64) time.Duration { return 4*m4f.Duration(target) + 10*time.Second }
 
 // warm says from when on packets are kept that were kept a moment ago and are not
-// healed; 0: there are none.
-func (h *Healer) warm() m4f.UTC {
+// healed, 0: there are none, and how long ago the youngest were kept.
+func (h *Healer) warm() (from m4f.UTC, youngest time.Duration) {
 	all, err := h.store.Entries(0, 0)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	now, from := h.store.Now(), m4f.UTC(0)
+	now := h.store.Now()
 	for i := range all {
 		e := &all[i]
-		if now.Sub(e.Kept).Abs() > warmFor(e.Target) {
+		age := now.Sub(e.Kept).Abs()
+		if age > warmFor(e.Target) {
 			continue
 		}
-		if healed, err := h.healed(e); err == nil && !healed && (from == 0 || e.Start() < from) {
-			from = e.Start()
+		if healed, err := h.healed(e); err != nil || healed {
+			continue
 		}
+		if from == 0 {
+			from, youngest = e.Start(), age
+		}
+		from, youngest = min(from, e.Start()), min(youngest, age)
 	}
-	return from
+	return from, youngest
 }
 
 // mends says whether packets of the time of a segment are kept here that are not

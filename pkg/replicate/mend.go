@@ -9,9 +9,11 @@ import (
 )
 
 const (
-	// mendEvery is how often a peer is asked for packets while there is something
-	// warm to heal, and lookEvery how often it is looked whether there is.
-	mendEvery = time.Second
+	// mendEvery is how often a peer is asked for packets for the first mendSoon
+	// after something was kept that is not healed, and lookEvery later, and how
+	// often it is looked whether there is something.
+	mendEvery = 400 * time.Millisecond
+	mendSoon  = 4 * time.Second
 	lookEvery = 2 * time.Second
 )
 
@@ -21,8 +23,10 @@ func (f *Follower) mend(ctx context.Context) error {
 	said := ""
 	for {
 		kept, wait := f.Healer.wait(), lookEvery
-		if from := f.warm(); from != 0 {
-			wait = mendEvery
+		if from, age := f.warm(); from != 0 {
+			if age < mendSoon {
+				wait = mendEvery
+			}
 			got, err := f.Healer.Heal(ctx, f.peer, HealOptions{From: from})
 			f.mu.Lock()
 			f.addMended(got)
@@ -46,14 +50,14 @@ func (f *Follower) mend(ctx context.Context) error {
 	}
 }
 
-// warm says from when on there is something to heal out of packets now; 0: there
-// is nothing.
-func (f *Follower) warm() m4f.UTC {
+// warm says from when on there is something to heal out of packets now, 0: there
+// is nothing, and how long ago the youngest of it was kept.
+func (f *Follower) warm() (m4f.UTC, time.Duration) {
 	f.mu.Lock()
 	on := f.stats.Connected && !f.gapsOnly
 	f.mu.Unlock()
 	if !on {
-		return 0
+		return 0, 0
 	}
 	return f.Healer.warm()
 }

@@ -149,13 +149,7 @@ func (u *unit) merge(ctx context.Context, store *salvage.Store, src Side, flow *
 	if err != nil {
 		return nil, err
 	}
-	pool := &salvage.Copy{}
-	for _, c := range copies {
-		pool.Packets = append(pool.Packets, c.Packets...)
-	}
-	if len(copies) == 1 {
-		pool = copies[0]
-	}
+	pool := u.pool(store, copies)
 	m := &merged{}
 	for _, group := range salvage.Adjoin(u.theirs) {
 		list := make([]*salvage.Copy, 0, len(group))
@@ -207,6 +201,38 @@ func (u *unit) read(store *salvage.Store) (copies []*salvage.Copy, longest int, 
 		longest = max(longest, c.Len())
 	}
 	return copies, longest, nil
+}
+
+// beside is how far beside a unit packets are looked for that are here already.
+const beside = 8 * m4f.Timescale
+
+// pool is all packets that are here of the time of a unit: its own, and those kept
+// for segments beside it, into which the other side's copies may reach. They need
+// not be fetched.
+func (u *unit) pool(store *salvage.Store, own []*salvage.Copy) *salvage.Copy {
+	pool := &salvage.Copy{}
+	for _, c := range own {
+		pool.Packets = append(pool.Packets, c.Packets...)
+	}
+	from, to := u.span()
+	near, err := store.Entries(max(from.Add(-beside), 1), to.Add(beside))
+	if err != nil {
+		return pool
+	}
+	mine := map[string]bool{}
+	for i := range u.own {
+		mine[u.own[i].Name] = true
+	}
+	near = slices.DeleteFunc(near, func(e salvage.Entry) bool {
+		return mine[e.Name] || e.Program != u.own[0].Program || e.Target != u.own[0].Target
+	})
+	for _, group := range salvage.Adjoin(near) {
+		// One that has gone meanwhile is fetched, if it matters.
+		if c, err := store.Read(group...); err == nil && pool.Len()+c.Len() <= maxUnit {
+			pool.Packets = append(pool.Packets, c.Packets...)
+		}
+	}
+	return pool
 }
 
 // countingPeer counts the packets that come from a copy.
