@@ -86,10 +86,11 @@ type Store struct {
 	owner fsx.Owner
 	began time.Time // with the reading of a clock that is not stepped, if there is one
 
-	mu    sync.Mutex
-	known map[string]*Entry // by name, as far as they have been read
-	bytes int64             // of all entries, as of the last look and what was kept since
-	limit Limits            // those given last
+	mu     sync.Mutex
+	known  map[string]*Entry // by name, as far as they have been read
+	listed listing
+	bytes  int64  // of all entries, as of the last look and what was kept since
+	limit  Limits // those given last
 }
 
 // NewStore returns the store in a directory, which is made when something is
@@ -124,20 +125,33 @@ func (s *Store) Entries(from, to m4f.UTC) ([]Entry, error) {
 	return out, nil
 }
 
-// list reads the directory. The entries are shared and not to be modified.
+// list reads the directory, unless it has not changed since. The result is
+// shared and not to be modified.
 func (s *Store) list() ([]*Entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	looked := time.Now() // as files are dated, whatever the store's clock
+	var changed time.Time
+	if st, err := s.fs.Stat(s.dir); err == nil {
+		changed = st.ModTime()
+		if s.listed.holds(changed) {
+			return s.listed.entries, nil
+		}
+	}
 	names, err := s.names()
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	known := make(map[string]*Entry, len(names))
 	var out []*Entry
+	var disk *StoreError
 	for _, name := range names {
 		e := s.known[name]
 		if e == nil {
 			if e, err = s.readEntry(name); err != nil {
+				if errors.As(err, &disk) {
+					looked = time.Time{} // it may be read the next time
+				}
 				continue // it has gone, or Expire will find it
 			}
 		}
@@ -148,7 +162,23 @@ func (s *Store) list() ([]*Entry, error) {
 	slices.SortFunc(out, func(a, b *Entry) int {
 		return cmp.Or(cmp.Compare(a.Start(), b.Start()), strings.Compare(a.Name, b.Name))
 	})
+	s.listed = listing{changed, looked, out}
 	return out, nil
+}
+
+// listing is what a directory held when it was looked at.
+type listing struct {
+	changed, looked time.Time
+	entries         []*Entry
+}
+
+// timeStep is more than the steps in which file systems date changes.
+const timeStep = 2 * time.Second
+
+// holds says whether a listing is still that of a directory which was changed
+// last at a time: it was looked at well after that.
+func (l *listing) holds(changed time.Time) bool {
+	return !l.looked.IsZero() && changed.Equal(l.changed) && l.looked.Sub(changed) > timeStep
 }
 
 // names lists the names of entries, the oldest of more than twice MaxEntries

@@ -65,6 +65,7 @@ func (s *Store) expire(now time.Time, limits Limits, covered func(*Entry) bool) 
 	if err != nil {
 		return x, err
 	}
+	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b *Entry) int { return cmp.Compare(a.Kept.UnixMilli(), b.Kept.UnixMilli()) })
 	left := newTally(all)
 	drop := func(e *Entry, count *int) {

@@ -432,6 +432,68 @@ func TestSweep(t *testing.T) {
 	checkWhole(t, s, e)
 }
 
+// TestListingIsKept wants a directory that has not changed not to be read again,
+// and every change to be seen.
+func TestListingIsKept(t *testing.T) {
+	reads, broken := 0, false
+	f := fsx.NewFaults(fsx.OS, func(o fsx.Op) error {
+		if o.Name == "readdir" {
+			reads++
+		}
+		if broken && o.Name == "open" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	s := newStore(t, StoreOptions{FS: f})
+	o := NewStore(s.dir, StoreOptions{})
+	age := func() { // as if nothing had happened for an hour
+		past := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(s.dir, past, past); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(want int) {
+		t.Helper()
+		if n := len(entries(t, s)); n != want {
+			t.Fatalf("%d entries, want %d", n, want)
+		}
+	}
+	e := keep(t, o.NewRun(), kept(0, 0, 10))
+	list(1)
+	list(1)
+	if reads != 2 {
+		t.Errorf("just changed, and read %d times of 2", reads)
+	}
+	age()
+	list(1)
+	list(1)
+	list(1)
+	if reads != 3 {
+		t.Errorf("long unchanged, and read %d times of 3", reads)
+	}
+	keep(t, o.NewRun(), kept(1, 0, 10))
+	list(2)
+	if err := o.Remove(e); err != nil {
+		t.Fatal(err)
+	}
+	list(1)
+	keep(t, o.NewRun(), kept(2, 0, 10))
+	age()
+	broken = true
+	list(1)
+	broken = false // what could not be read is read again
+	list(2)
+	if _, err := o.Expire(o.Now(), Limits{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	list(0)
+	if err := os.Remove(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	list(0)
+}
+
 // TestNoLinks keeps packets twice where the file system has no hard links.
 func TestNoLinks(t *testing.T) {
 	fired := 0
