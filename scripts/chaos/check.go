@@ -391,7 +391,7 @@ func (l *lab) decode(ctx context.Context, file string, status int) ([]uint64, er
 		return nil, err
 	}
 	for _, list := range [][]uint64{d.inside, d.pictures} {
-		seen := map[uint64]bool{}
+		seen := make(map[uint64]bool, len(list))
 		for _, n := range list {
 			if seen[n] {
 				l.fault("picture %d is twice in %s", n, filepath.Base(file))
@@ -400,7 +400,8 @@ func (l *lab) decode(ctx context.Context, file string, status int) ([]uint64, er
 		}
 	}
 	if status != 0 {
-		return d.pictures, nil // damage may well be complained of
+		// Of what is damaged, only what looks right counts.
+		return slices.DeleteFunc(d.pictures, func(n uint64) bool { return slices.Contains(d.unlike, n) }), nil
 	}
 	if len(d.pictures) != len(d.inside) {
 		l.fault("%s holds %d pictures, and %d decode", filepath.Base(file), len(d.inside), len(d.pictures))

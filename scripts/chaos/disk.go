@@ -75,14 +75,24 @@ func (v *volume) free() error {
 
 func (v *volume) file() string { return filepath.Join(v.dir, "filler") }
 
-func (v *volume) close() {
+// close takes the volume away; what is on it is kept in the directory below if
+// it is to be looked at.
+func (v *volume) close(keep bool) {
 	if v.end != nil {
 		v.free()
 	}
+	aside := v.dir + "-kept"
+	if keep {
+		os.CopyFS(aside, os.DirFS(v.dir))
+	}
 	for range 50 { // the last of a process may still be going
 		if unix.Unmount(v.dir, 0) == nil {
-			return
+			break
 		}
 		time.Sleep(100 * time.Millisecond)
+	}
+	if keep {
+		os.Remove(v.dir)
+		os.Rename(aside, v.dir)
 	}
 }

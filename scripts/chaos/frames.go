@@ -57,7 +57,8 @@ func decode(ctx context.Context, file string) (*decoded, error) {
 	for _, p := range pictures {
 		n, ok := number[p.pts]
 		if !ok {
-			return nil, fmt.Errorf("%s: ffmpeg shows a picture at %d, where there is none", file, p.pts)
+			d.complaints = append(d.complaints, fmt.Sprintf("a picture is shown at %d, where there is none", p.pts))
+			continue
 		}
 		d.pictures = append(d.pictures, n)
 		if p.crc != looks[n%loop] {

@@ -106,7 +106,8 @@ func hash(s string) (h uint64) {
 	return h
 }
 
-func (l *lab) close() {
+// close ends everything; volumes are kept if they are to be looked at.
+func (l *lab) close(keep bool) {
 	if l.stopSources != nil {
 		l.stopSources()
 	}
@@ -123,7 +124,7 @@ func (l *lab) close() {
 	}
 	for _, n := range l.nodes {
 		if n.disk != nil {
-			n.disk.close()
+			n.disk.close(keep)
 		}
 	}
 	l.net.close()

@@ -112,7 +112,8 @@ func runScenario(ctx context.Context, o *options, sc *scenario) *result {
 	r.network = l.net.kind()
 	l.log.Printf("%s (%v)", sc.fault, r.length)
 	r.outcome, r.err = sc.run(ctx, l)
-	l.close()
+	r.faults = l.faults
+	l.close(o.keep || r.failed())
 	r.took = time.Since(began)
 	r.counts, r.notes, r.faults = l.counts, l.notes, l.faults
 	if r.failed() {

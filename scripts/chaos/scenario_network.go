@@ -113,7 +113,9 @@ func losing(rate float64) func(context.Context, *lab) (*outcome, error) {
 		for i, n := range o.lost {
 			l.want(n > 0, "%s has lost nothing", l.nodes[i].name)
 		}
-		l.want(o.cleanOne > 0, "no segment was clean on exactly one node")
+		l.want(o.cleanOne+o.cleanNone > 0, "every segment was clean on both nodes")
+		l.want(rate > 0.005 || o.cleanOne > 0, "no segment was clean on exactly one node")
+		l.want(rate < 0.005 || o.cleanNone > 0, "no segment was damaged on both nodes")
 		l.wantHealed(o)
 		return o, nil
 	}
