@@ -29,6 +29,12 @@ type ShortWrite struct {
 
 func (e *ShortWrite) Error() string { return "short write injected" }
 
+// Stall is returned by a hook to let the call wait until the channel is closed, and
+// then happen: a slow disk.
+type Stall struct{ Until <-chan struct{} }
+
+func (e *Stall) Error() string { return "stall injected" }
+
 // Faults is a file system that asks a hook before each call. A nil answer lets
 // the call happen; ErrCrashed makes it and every later one fail without an
 // effect; any other error is returned instead of the call's.
@@ -61,6 +67,15 @@ func (f *Faults) Ops() int {
 }
 
 func (f *Faults) ask(name, path string, size int64) error {
+	err := f.askHook(name, path, size)
+	if stall := (*Stall)(nil); errors.As(err, &stall) {
+		<-stall.Until
+		return nil
+	}
+	return err
+}
+
+func (f *Faults) askHook(name, path string, size int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.crashed {
@@ -72,6 +87,9 @@ func (f *Faults) ask(name, path string, size int64) error {
 		return nil
 	}
 	f.fired++
+	if stall := (*Stall)(nil); errors.As(err, &stall) {
+		return err
+	}
 	if short := (*ShortWrite)(nil); errors.As(err, &short) {
 		f.crashed = f.crashed || short.Err == nil
 		return err

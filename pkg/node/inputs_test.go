@@ -13,6 +13,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/ingest"
 	"github.com/twindvr/twindvr/pkg/node"
 	"github.com/twindvr/twindvr/pkg/serve"
@@ -21,6 +22,12 @@ import (
 // inProcess runs a node in the test's own process, so that what it leaves
 // behind is found. end stops it.
 func inProcess(t *testing.T, text string) (n *node.Node, log *lockedText, end func()) {
+	t.Helper()
+	return inProcessOn(t, text, nil)
+}
+
+// inProcessOn is inProcess with the archives on a file system of the test's.
+func inProcessOn(t *testing.T, text string, fsys fsx.FS) (n *node.Node, log *lockedText, end func()) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "node.conf")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -34,7 +41,7 @@ func inProcess(t *testing.T, text string) (n *node.Node, log *lockedText, end fu
 	}
 	log = &lockedText{}
 	ready := make(chan struct{})
-	n = node.New(node.Options{Config: c, Log: slog.New(slog.NewTextHandler(log, nil)), Ready: func() { close(ready) }})
+	n = node.New(node.Options{Config: c, Log: slog.New(slog.NewTextHandler(log, nil)), FS: fsys, Ready: func() { close(ready) }})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()

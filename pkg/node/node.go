@@ -23,6 +23,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/ingest"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
@@ -40,6 +41,8 @@ type Options struct {
 	Log     *slog.Logger // nil: slog.Default()
 	// Ready is called once the node listens.
 	Ready func()
+	// FS is what the archives are kept on; nil: the operating system's.
+	FS fsx.FS
 }
 
 // Node is a running node.

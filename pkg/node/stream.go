@@ -146,7 +146,7 @@ func (s *stream) open() error {
 			return err
 		}
 	}
-	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target()})
+	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target(), FS: s.node.opt.FS})
 	if err != nil {
 		return err
 	}

@@ -98,23 +98,7 @@ func TestVerifyAndHeal(t *testing.T) {
 }
 
 // cleanIn is what a node's archive shows of whole, clean segments.
-func cleanIn(n *testNode) []archive.Element {
-	a, err := archive.Open(n.stream(example))
-	if err != nil {
-		return nil
-	}
-	els, err := a.Span(0, 0)
-	if err != nil {
-		return nil
-	}
-	var out []archive.Element
-	for _, e := range els {
-		if e.Clean() {
-			out = append(out, e)
-		}
-	}
-	return out
-}
+func cleanIn(n *testNode) []archive.Element { return cleanBelow(n.stream(example)) }
 
 // place is where a segment's header box is.
 type place struct {
