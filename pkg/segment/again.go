@@ -13,8 +13,9 @@ import (
 //
 // Such a segment has the identity that a recorder writes who has heard the same
 // packets and those before and behind them too. Damaged is as the copy shows it, its
-// holes included. Partial is what a recorder that has just joined would say, and
-// no news: whether a segment is whole those tell who recorded it.
+// holes included; one is damaged, too, that lies so near behind a jump of the time
+// of a track that the copy does not tell to which side its frames belong. Whether a segment
+// is whole those tell who recorded it: Partial is set where the map is doubtful alone.
 func Resegment(c *salvage.Copy, program uint16, target int64) []*m4f.Segment {
 	if target <= 0 {
 		return nil

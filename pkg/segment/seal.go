@@ -273,13 +273,29 @@ func (s *Segmenter) judge(o *opening, frames []*frame, end, last int64, h *m4f.H
 			}
 		}
 	}
+	if s.again && s.deaf(o) {
+		damaged = true
+	}
 	if damaged {
 		h.Flags |= m4f.Damaged
 		h.Lost, h.Errored = uint32(lost), uint32(errored)
 	}
-	if o.partial || s.joined(o) {
+	if o.partial || !s.again && s.joined(o) {
 		h.Flags |= m4f.Partial
 	}
+}
+
+// deaf says whether a track may have jumped in time where it was not heard, so
+// that a segment which has its frames may not be what others write.
+func (s *Segmenter) deaf(o *opening) bool {
+	for k := range o.program.Tracks {
+		t := &o.program.Tracks[k]
+		st := s.tracks[t.PID]
+		if t.Kind == mpegts.Audio && t.PID != s.lead.PID && o.f.received < forget && st != nil && st.deaf {
+			return true
+		}
+	}
+	return false
 }
 
 // joined says whether the recorder has joined too lately to be sure that it
@@ -290,11 +306,6 @@ func (s *Segmenter) joined(o *opening) bool {
 		t := &o.program.Tracks[k]
 		switch {
 		case t.PID == s.lead.PID:
-		case s.again: // those who recorded it know what is ahead
-			st := s.tracks[t.PID]
-			if t.Kind == mpegts.Audio && received < forget && st != nil && st.deaf {
-				return true
-			}
 		case t.Kind == mpegts.Data:
 			if received < latest {
 				return true
