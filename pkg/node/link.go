@@ -81,6 +81,7 @@ func (l *link) once(ctx context.Context) {
 		LiveOnly: !l.replicate,
 		Share:    l.s.share,
 		Depth:    l.s.cfg.DVR.Depth,
+		Size:     l.s.cfg.DVR.Size,
 		MaxRetry: in.MaxRetryTimeout,
 		OnStatus: l.onStatus,
 		Log:      l.s.log,

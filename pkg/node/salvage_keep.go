@@ -26,6 +26,9 @@ const (
 	salvageDrain = time.Second
 	// expireEvery is how often salvage that is of no more use is dropped.
 	expireEvery = time.Minute
+	// healedFor is how long the copy of a segment that has been healed is kept: a
+	// peer may be about to heal its own with it.
+	healedFor = time.Minute
 	// tellDropped is how often it is told that copies are dropped.
 	tellDropped = time.Minute
 )
@@ -239,7 +242,10 @@ func (s *stream) expireSalvage() (salvage.Expired, error) {
 			limits.Bytes = min(limits.Bytes, max(u.Bytes-short, 0))
 		}
 	}
-	return store.Expire(store.Now(), limits, func(e *salvage.Entry) bool { return healed(a, e) })
+	now := store.Now()
+	return store.Expire(now, limits, func(e *salvage.Entry) bool {
+		return now.Sub(e.Kept).Abs() > healedFor && healed(a, e)
+	})
 }
 
 // healed says whether nothing can improve any more on what an entry is for.

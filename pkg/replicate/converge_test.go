@@ -489,6 +489,17 @@ func TestFollowDepth(t *testing.T) {
 	}
 }
 
+// What does not fit beside what is newer is not fetched.
+func TestFitting(t *testing.T) {
+	h := func(n, bytes int64) archive.Hour { return archive.Hour{Start: m4f.UTC(n * hour), Bytes: bytes} }
+	a, b := []archive.Hour{h(3, 10), h(4, 20)}, []archive.Hour{h(1, 30), h(2, 30), h(3, 20), h(4, 10)}
+	for size, want := range map[int64]int64{1000: 0, 120: 0, 110: 2, 80: 2, 70: 3, 50: 3, 30: 4, 10: 4} {
+		if got := fitting(a, b, size); got != m4f.UTC(want*hour) {
+			t.Errorf("%d bytes: from hour %d, want %d", size, got/hour, want)
+		}
+	}
+}
+
 // Filling gives way to what is live, and to a recording that is late.
 func TestShareYields(t *testing.T) {
 	all := clean(0, 40)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -38,6 +39,9 @@ type FollowOptions struct {
 	// Depth is how far back the archive is kept: what is older is not fetched;
 	// 0: as far as its horizon.
 	Depth time.Duration
+	// Size is how many bytes the archive may have: what would not fit beside what
+	// is newer is not fetched, to be pruned at once; 0: any number.
+	Size int64
 	// ReconcileEvery is how often the archives are compared while the peer is
 	// being followed, beside each time that it is reached again; 0: ten minutes.
 	ReconcileEvery time.Duration
@@ -65,7 +69,7 @@ type FollowStats struct {
 	Status    *m4fhttp.Status
 
 	// Pending counts segments that the peer has listed and that are not looked at
-	// yet, and Lag is for how long the oldest of them has been.
+	// to the end yet, and Lag is for how long the oldest of them has been.
 	Pending int
 	Lag     time.Duration
 
@@ -100,6 +104,7 @@ type Follower struct {
 	mu       sync.Mutex
 	stats    FollowStats
 	pending  pendingHeap
+	working  int  // records that are being looked at
 	lost     bool // something listed was dropped: compare the archives
 	gapsOnly bool
 	newest   m4f.UTC       // end of the archive, when last looked at
@@ -152,7 +157,7 @@ func (f *Follower) Stats() FollowStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.stats
-	s.Pending = len(f.pending)
+	s.Pending = len(f.pending) + f.working
 	now := f.Clock.Now()
 	s.Backlog += f.overdue
 	for i := range f.pending {
@@ -372,6 +377,7 @@ func (f *Follower) pop() (due []pendingRecord, next time.Duration) {
 	now := f.Clock.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer func() { f.working = len(due) }()
 	for len(f.pending) > 0 && len(due) < 256 {
 		if wait := f.pending[0].due.Sub(now); wait > 0 {
 			return due, wait
@@ -640,6 +646,10 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 	f.setReconciling(true, 0)
 	defer f.setReconciling(false, 0)
 	before := Progress{}
+	from, err := f.from(ctx, theirs)
+	if err != nil {
+		return err
+	}
 	edge := theirs.Newest
 	if latest := f.latest(); edge > latest {
 		f.mu.Lock()
@@ -648,7 +658,7 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 	}
 	result, err := Backfill(ctx, f.dst, f.peer, BackfillOptions{
 		Healer:  f.Healer,
-		From:    f.from(theirs),
+		From:    from,
 		To:      min(theirs.Newest, f.latest()),
 		Limit:   f.Share.Limit,
 		Jobs:    f.Jobs,
@@ -688,21 +698,53 @@ func (f *Follower) reconcileOnce(ctx context.Context) error {
 }
 
 // from is where filling begins: at the archive's depth, in whole hours as pruning
-// has it, so that nothing is fetched to be pruned at once; 0: at its horizon. A
-// clock that runs ahead of all that is recorded does not count.
-func (f *Follower) from(theirs SideInfo) m4f.UTC {
-	if f.Depth == 0 {
-		return 0
+// has it, and at its size, so that nothing is fetched to be pruned at once; 0: at
+// its horizon. A clock that runs ahead of all that is recorded does not count.
+func (f *Follower) from(ctx context.Context, theirs SideInfo) (m4f.UTC, error) {
+	if f.Depth == 0 && f.Size == 0 {
+		return 0, nil
 	}
-	horizon, err := f.dst.Horizon()
+	from, err := f.dst.Horizon()
 	if err != nil {
-		return 0 // Backfill meets the error again
+		return 0, err
 	}
-	f.mu.Lock()
-	end := max(f.newest, theirs.Newest).Add(hour)
-	f.mu.Unlock()
-	from := min(m4f.UTCOf(f.Clock.Now()), end).Add(-m4f.Ticks(f.Depth))
-	return max(horizon, from/hour*hour, 1)
+	if f.Depth > 0 {
+		f.mu.Lock()
+		end := max(f.newest, theirs.Newest).Add(hour)
+		f.mu.Unlock()
+		kept := min(m4f.UTCOf(f.Clock.Now()), end).Add(-m4f.Ticks(f.Depth))
+		from = max(from, kept/hour*hour)
+	}
+	if f.Size > 0 {
+		own, others, err := both(ctx, Dir{f.dst}, f.peer, func(ctx context.Context, s Side) ([]archive.Hour, error) {
+			return s.Hours(ctx, from, min(theirs.Newest, f.latest()))
+		})
+		if err != nil {
+			return 0, err
+		}
+		from = max(from, fitting(own, others, f.Size))
+	}
+	return max(from, 1), nil
+}
+
+// fitting is the start of the oldest hour of two archives together that fits into
+// nine tenths of a size, with all that are newer; 0: all do.
+func fitting(a, b []archive.Hour, size int64) m4f.UTC {
+	bytes := map[m4f.UTC]int64{}
+	for _, h := range slices.Concat(a, b) {
+		bytes[h.Start] = max(bytes[h.Start], h.Bytes)
+	}
+	left := size / 10 * 9
+	from := m4f.UTC(0)
+	for _, start := range slices.Backward(slices.Sorted(maps.Keys(bytes))) {
+		if left -= bytes[start]; left < 0 && from > 0 {
+			return from
+		}
+		if from = start; left < 0 {
+			return from // the newest, in any case
+		}
+	}
+	return 0
 }
 
 // logFilled tells what came of a comparison, where anything did.
