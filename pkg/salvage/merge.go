@@ -139,6 +139,12 @@ func (m *merger) findFree() {
 }
 
 func (m *merger) run() {
+	if bytes.Equal(m.a.Packets, m.b.Packets) {
+		for k := range m.a.heads {
+			m.both(k, k)
+		}
+		return
+	}
 	classes := classify(m.a, m.b)
 	m.kinds = classes.kinds
 	pairs := m.count(anchors(m.a, m.b, classes))

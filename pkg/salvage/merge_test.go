@@ -228,6 +228,12 @@ func TestMerge(t *testing.T) {
 			s.add(once)
 			return s.cut(Range{50, 300}, Range{307, 960}), s.cut(Range{0, 600}, Range{607, 900}), &s.c
 		}},
+		{"nothing but tables", func(s *source) (_, _, _ *Copy) {
+			for range 3 {
+				s.table(0)
+			}
+			return &s.c, s.cut(Range{0, 3}), &s.c
+		}},
 		{"nothing in common", func(s *source) (_, _, _ *Copy) {
 			s.program(300)
 			n := s.c.Len()
@@ -437,6 +443,42 @@ func TestMergeAllJoinsWhatAThirdConnects(t *testing.T) {
 	}
 	if got := MergeAll(nil); got.Len() != 0 {
 		t.Errorf("%d packets of none", got.Len())
+	}
+}
+
+// TestWorkOfAMergeIsBounded merges packets of which any order would do.
+func TestWorkOfAMergeIsBounded(t *testing.T) {
+	s := newSource(9)
+	loose := func(c *Copy, n int) {
+		for range n { // not counted, all different
+			p := randomPacket(s.rng, 300, 0)
+			p[3], p[4], p[5] = 0x20, 183, 0
+			c.Packets = append(c.Packets, p...)
+		}
+	}
+	a, b := &Copy{}, &Copy{}
+	for range 6 {
+		n := s.c.Len()
+		for range 4 {
+			s.media(videoPID)
+		}
+		for _, c := range []*Copy{a, b} {
+			c.Packets = append(c.Packets, s.c.Packets[n*PacketSize:]...)
+			loose(c, 1500)
+		}
+	}
+	m := newMerger(a, b)
+	budget := m.budget
+	m.run()
+	visited := budget - m.budget
+	if most := budget + a.Len() + b.Len(); visited > most {
+		t.Errorf("%d cells visited, the most are %d", visited, most)
+	}
+	if visited < budget/2 {
+		t.Errorf("%d cells visited: nothing was tried", visited)
+	}
+	if m.gain.LeftOut == 0 {
+		t.Error("an order was found where there is none")
 	}
 }
 
