@@ -96,6 +96,9 @@ durations seconds, sizes bytes; what is not known is left out.
     salvage       packets of damaged and partial segments, kept until they are
                   healed: entries, bytes, limit_bytes and age_seconds as
                   configured, kept and dropped since the node began, error
+    verify        how its bytes were last read again: running, began, at, ended,
+                  due, segments, bytes, bad (set aside), mended (places), error;
+                  set_aside since the node began
 
 URL is that of a node on this machine; http://127.0.0.1:%d unless given. The API
 answers the node's own machine only.
