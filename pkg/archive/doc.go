@@ -147,7 +147,9 @@
 // A segment that was set aside stays so; one of the same identity that comes later
 // is another copy, and shown.
 //
-// Verify (verify.go) reads everything, extent by extent, and for each extent:
+// Verify (verify.go) publishes stream.json or its copy where one is damaged, clears
+// what is no record in changes, or begins that anew where its header is damaged, and
+// then reads everything, extent by extent, and for each extent:
 //
 //  1. a damaged line in the list of segments set aside: publish the list without it.
 //     The segment is shown again, found bad again (step 3), and set aside again

@@ -28,6 +28,7 @@ type marker struct {
 	Created        time.Time  `json:"created"`
 	Horizon        *time.Time `json:"horizon"` // null: never pruned
 	Pruned         *lastPrune `json:"pruned,omitempty"`
+	CRC            string     `json:"crc,omitempty"` // CRC-32C of the file with eight zeros in this place
 }
 
 // lastPrune is what the last complete pass went by. Held passes leave it, so
@@ -54,27 +55,26 @@ func (m *marker) setHorizon(u m4f.UTC) {
 	}
 }
 
-func (m *marker) encode() ([]byte, error) {
-	b, err := json.MarshalIndent(m, "", "  ")
-	return append(b, '\n'), err
-}
-
 // isNotExist also says yes below something that is no directory.
 func isNotExist(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// readMarker reads and checks stream.json. Where there is none the error is
-// fs.ErrNotExist's.
-func readMarker(fsys fsx.FS, dir string) (*marker, error) {
-	b, err := fsx.ReadFile(fsys, filepath.Join(dir, markerName), maxMarker)
+// readMarkerFile reads and checks stream.json, or its copy. Where there is none the
+// error is fs.ErrNotExist's.
+func readMarkerFile(fsys fsx.FS, dir, name string) (*marker, error) {
+	b, err := fsx.ReadFile(fsys, filepath.Join(dir, name), maxMarker)
 	if err != nil {
 		return nil, err
 	}
 	var m marker
-	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, &NotStreamError{Dir: dir, Err: err,
-			Reason: fmt.Sprintf("its %s cannot be read (%v); restore it from the other node or a backup", markerName, err)}
+	err = json.Unmarshal(b, &m)
+	if err == nil {
+		err = m.checkCRC(b)
+	}
+	if err != nil {
+		return nil, &damagedError{&NotStreamError{Dir: dir, Err: err,
+			Reason: fmt.Sprintf("its %s cannot be read (%v); restore it from the other node or a backup", markerName, err)}}
 	}
 	if m.Format == 0 {
 		return nil, &NotStreamError{Dir: dir, Reason: "its " + markerName + " names no archive format, so another program made it"}

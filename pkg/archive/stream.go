@@ -74,6 +74,9 @@ func create(dir, name string, opt Options) (*Stream, error) {
 		return nil, err
 	}
 	_, err := readMarker(fsys, dir)
+	if isNotExist(err) && restoreMarker(fsys, dir) {
+		_, err = readMarker(fsys, dir)
+	}
 	if isNotExist(err) {
 		m := &marker{Format: formatVersion, Name: name, Timescale: m4f.Timescale, Created: opt.clock().Now().UTC().Truncate(time.Millisecond)}
 		if opt.TargetDuration > 0 {
@@ -196,6 +199,9 @@ func (s *Stream) marker() (*marker, error) {
 
 func (s *Stream) markerLocked() (*marker, error) {
 	st, err := statMarker(s.fs, s.dir)
+	if isNotExist(err) && restoreMarker(s.fs, s.dir) {
+		st, err = statMarker(s.fs, s.dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -228,6 +234,9 @@ func (s *Stream) changeMarker(fn func(m *marker) bool) error {
 		return err
 	}
 	if err := fsx.Publish(s.fs, filepath.Join(s.dir, markerName), b, filePerm, s.owner); err != nil {
+		return placeError(s.dir, err)
+	}
+	if err := s.copyMarker(b); err != nil {
 		return placeError(s.dir, err)
 	}
 	s.mark = nil

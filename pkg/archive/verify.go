@@ -108,6 +108,9 @@ func (s *Stream) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, err
 	if err != nil {
 		return v.res, err
 	}
+	if err := v.marker(); err != nil {
+		return v.res, err
+	}
 	if err := v.changes(); err != nil {
 		return v.res, err
 	}

@@ -524,6 +524,61 @@ func TestVerifyChanges(t *testing.T) {
 	}
 }
 
+// TestMarkerIsGuarded turns each bit of stream.json: the archive is read as before,
+// and a pass mends it. Deleted, it is made again of its copy; the copy itself too.
+func TestMarkerIsGuarded(t *testing.T) {
+	s := varied(t)
+	if err := s.SetHorizon(noon); err != nil {
+		t.Fatal(err)
+	}
+	path, other := filepath.Join(s.Dir(), markerName), filepath.Join(s.Dir(), markerCopyName)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := lazy(t, s).Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := func(what string) {
+		t.Helper()
+		for _, name := range []string{path, other} {
+			if b, err := os.ReadFile(name); err != nil || string(b) != string(good) {
+				t.Fatalf("%s: %s is %q, %v", what, name, b, err)
+			}
+		}
+	}
+	whole("at first")
+	for _, name := range []string{path, other} {
+		for bit := int64(0); bit < 8*int64(len(good)); bit += 3 {
+			what := fmt.Sprintf("%s with bit %d turned", filepath.Base(name), bit)
+			flip(t, name, bit)
+			info, err := lazy(t, s).Info()
+			if err != nil || info != before {
+				t.Fatalf("%s: %+v, %v", what, info, err)
+			}
+			if _, err := lazy(t, s).Verify(context.Background(), VerifyOptions{From: noon.Add(100 * hourTicks)}); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			whole(what)
+		}
+	}
+	for _, name := range []string{path, other} {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if info, err := s.Info(); err != nil || info != before {
+				t.Fatalf("%s deleted: %+v, %v", name, info, err)
+			}
+			if _, err := lazy(t, s).Verify(context.Background(), VerifyOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		whole("deleted")
+	}
+}
+
 // TestBadList: lines that are cut or damaged set nothing else aside.
 func TestBadList(t *testing.T) {
 	s := varied(t)
