@@ -164,14 +164,9 @@ func TestFull(t *testing.T) {
 	for range 2 {
 		c := clientOf(t, "http://"+addr, "x")
 		first := make(chan struct{})
+		begun := sync.OnceFunc(func() { close(first) })
 		wg.Go(func() {
-			c.Changes(ctx, "", func(*ChangeEvent) error {
-				if first != nil {
-					close(first)
-					first = nil
-				}
-				return nil
-			})
+			c.Changes(ctx, "", func(*ChangeEvent) error { begun(); return nil })
 		})
 		<-first
 	}
@@ -293,4 +288,66 @@ func TestSmuggling(t *testing.T) {
 			t.Errorf("%s: %d answers", name, answers)
 		}
 	}
+}
+
+// Who sends a request too slowly is cut off, at whichever stage; a body is not
+// waited for.
+func TestSlowRequests(t *testing.T) {
+	root := t.TempDir()
+	appendAll(t, newArchive(t, filepath.Join(root, "x")), numbers(t, 0, 3)...)
+	cert, key := certificateFiles(t, t.TempDir(), 1)
+	shown, err := NewCertificate(cert, key, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewHandler(Options{Provider: NewRoot(root), Log: quiet})
+	plain := bounded(t, h, ServeOptions{headerTimeout: 300 * time.Millisecond})
+	secure := bounded(t, h, ServeOptions{TLS: shown.Config(), headerTimeout: 300 * time.Millisecond})
+	var wg sync.WaitGroup
+	for name, c := range map[string]struct{ addr, begin, drip string }{
+		"says nothing":                {plain, "", ""},
+		"a header without end":        {plain, "GET /x/m4f/info HTTP/1.1\r\nHost: x\r\n", "X: y\r\n"},
+		"a header letter by letter":   {plain, "GET /x/m4f/info HTTP/1.1\r\nHost: x\r\nX: ", "y"},
+		"a request line without end":  {plain, "GET /", "x"},
+		"a body":                      {plain, "POST /x/m4f/info HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n", "x"},
+		"a body in chunks":            {plain, "GET /x/m4f/info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"},
+		"a body that is waited for":   {plain, "POST /x/m4f/info HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n", ""},
+		"TLS: says nothing":           {secure, "", ""},
+		"TLS: a hello without end":    {secure, "\x16\x03\x01\x40\x00", "\x01"},
+		"TLS: records that are empty": {secure, "", "\x16\x03\x01\x00\x00"},
+	} {
+		wg.Go(func() { dawdle(t, name, c.addr, c.begin, c.drip) })
+	}
+	wg.Wait()
+}
+
+// dawdle sends a request slowly and wants to be cut off.
+func dawdle(t *testing.T, name, addr, begin, drip string) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		io.WriteString(conn, begin)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			if _, err := io.WriteString(conn, drip); err != nil {
+				return
+			}
+		}
+	}()
+	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%s: it is not cut off", name)
+	}
+	close(stop)
+	conn.Close()
+	<-stopped
 }

@@ -26,7 +26,12 @@ type ServeOptions struct {
 	// the files that the process may have open, where that is less.
 	Connections int
 	Log         *slog.Logger
+
+	headerTimeout time.Duration // for tests; 0: requestTimeout
 }
+
+// requestTimeout is how long the header of a request may take to come.
+const requestTimeout = 10 * time.Second
 
 // Serve answers the requests that come to ln until the context ends; endless
 // answers end with it, and others have two more seconds. It closes ln. Slow and
@@ -38,12 +43,15 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, o ServeOptions)
 	if o.Connections <= 0 {
 		o.Connections = connLimit()
 	}
+	if o.headerTimeout == 0 {
+		o.headerTimeout = requestTimeout
+	}
 	s := &http.Server{
 		Handler:           h,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnState:         changed,
 		ConnContext:       withConn,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: o.headerTimeout,
 		// What takes longer moves its own deadline.
 		WriteTimeout:   writeTimeout,
 		IdleTimeout:    60 * time.Second,
