@@ -78,6 +78,9 @@ func TestExpectations(t *testing.T) {
 		{"one lost at a", func(a, b *heard) { a.given[middle] = false }, []bool{false, true}, true, 100},
 		{"one lost at each", func(a, b *heard) { a.given[middle], b.given[middle+1] = false, false }, []bool{false, false}, true, 100},
 		{"the same lost at both", func(a, b *heard) { a.given[middle], b.given[middle] = false, false }, []bool{false, false}, false, 0},
+		{"the same lost at both just before it", func(a, b *heard) {
+			a.given[seg.from-2], b.given[seg.from-2] = false, false
+		}, []bool{true, true}, true, 100},
 		{"a dies in it", func(a, b *heard) { a.lives[0].to = s.times[middle] }, []bool{false, true}, true, 100},
 		{"a dies in it, b lost what a had", func(a, b *heard) {
 			a.lives[0].to = s.times[middle]
@@ -101,6 +104,9 @@ func TestExpectations(t *testing.T) {
 			e := expect(seg, s.times, s.periods, []heard{a, b})
 			if !slices.Equal(e.clean, v.clean) || e.due != v.due || e.to-e.from != v.pictures {
 				t.Errorf("clean %v, due %v, %d pictures; want %v, %v, %d", e.clean, e.due, e.to-e.from, v.clean, v.due, v.pictures)
+			}
+			if sure := v.due && !strings.Contains(v.name, "just before"); e.sure != sure {
+				t.Errorf("sure %v, want %v", e.sure, sure)
 			}
 		})
 	}

@@ -17,6 +17,9 @@ type expected struct {
 	*reference
 	clean []bool // by node: nothing of it was lost there, alone
 	due   bool   // the nodes that lived until it was complete had all of it between them
+	// sure is due with a picture more on either side: what is lost of these may
+	// have held a part of it, so a segment that is not sure may end as damaged.
+	sure bool
 	// wanted are pictures that must be there, [from, to): all where it is due,
 	// those behind a keyframe that a node which had just begun to listen got
 	// whole, or none.
@@ -44,7 +47,12 @@ func expectations(segs []*reference, times []time.Time, periods []int, nodes []h
 
 func expect(r *reference, times []time.Time, periods []int, nodes []heard) expected {
 	e := expected{reference: r, clean: make([]bool, len(nodes)), from: r.last + 1, to: r.last + 1}
-	any := make([]bool, r.to-r.from)
+	from, to := r.from, r.to
+	beside := r.first > 0 && int(r.last)+2 < len(periods)
+	if beside {
+		from, to = periods[r.first-1], min(periods[r.last+2]+1, len(times))
+	}
+	any := make([]bool, to-from)
 	for i := range nodes {
 		l, ok := lifeOver(nodes[i].lives, times[r.done])
 		if !ok {
@@ -55,17 +63,18 @@ func expect(r *reference, times []time.Time, periods []int, nodes []heard) expec
 		for d := r.to - 1; d >= r.from && had(d); d-- {
 			behind = d
 		}
-		for d := r.from; d < r.to; d++ {
-			any[d-r.from] = any[d-r.from] || had(d)
+		for d := from; d < to; d++ {
+			any[d-from] = any[d-from] || had(d)
 		}
 		e.clean[i] = behind == r.from && !times[r.from].Add(-lead).Before(l.from)
 		if l.from.After(times[r.from]) || e.clean[i] {
 			e.from = min(e.from, keyframeBehind(r, periods, behind, times, l.from))
 		}
 	}
-	e.due = true
-	for _, v := range any {
-		e.due = e.due && v
+	e.due, e.sure = true, beside
+	for k, v := range any {
+		e.due = e.due && (v || from+k < r.from || from+k >= r.to)
+		e.sure = e.sure && v
 	}
 	if e.due {
 		e.from = r.first

@@ -181,7 +181,13 @@ func (f flip) aside() bool {
 	}
 	b, _ := os.ReadFile(stem + ".bad")
 	n, _, _ := indexPlace(f.offset)
-	return slices.Contains(strings.Fields(string(b)), strconv.Itoa(n))
+	for line := range strings.Lines(string(b)) { // a number, and what guards it
+		number, _, _ := strings.Cut(line, " ")
+		if bad, err := strconv.Atoi(strings.TrimSpace(number)); err == nil && bad == n {
+			return true
+		}
+	}
+	return false
 }
 
 // damage is a line of verify --json.
