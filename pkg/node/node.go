@@ -68,7 +68,8 @@ type Node struct {
 	fill     replicate.Slots          // for segments that fill archives from peers
 	vols     volumes                  // that the archives lie on
 
-	merge replicate.Slots // for merging packets of damaged segments
+	merge  replicate.Slots // for merging packets of damaged segments
+	gather replicate.Slots // for fetching them
 
 	mu      sync.Mutex
 	streams map[string]*running
@@ -98,7 +99,7 @@ func New(opt Options) *Node {
 	}
 	n := &Node{
 		opt: opt, id: m4fhttp.NewNodeID(), log: opt.Log, started: time.Now(), cfg: opt.Config,
-		fill: replicate.NewSlots(filling), merge: replicate.NewSlots(merging), streams: map[string]*running{}, retired: map[string]*running{}, via: map[string][]string{},
+		fill: replicate.NewSlots(filling), merge: replicate.NewSlots(merging), gather: replicate.NewSlots(gathering), streams: map[string]*running{}, retired: map[string]*running{}, via: map[string][]string{},
 	}
 	n.keys.Store(&opt.Config.ClusterKeys)
 	n.verifies = newVerifies(opt.Config.Verify)

@@ -7,8 +7,12 @@ import (
 	"github.com/twindvr/twindvr/pkg/replicate"
 )
 
-// merging is how many stretches of packets a node merges at once.
-const merging = 2
+const (
+	// merging is how many stretches of packets a node merges at once.
+	merging = 2
+	// gathering is how many it fetches at once.
+	gathering = 24
+)
 
 // healing is the Healer of a stream's archive.
 type healing struct {
@@ -29,7 +33,7 @@ func (s *stream) healer() *replicate.Healer {
 	if s.heal.of != a {
 		s.closeHealerLocked()
 		s.heal.of = a
-		s.heal.healer = replicate.NewHealer(a, replicate.HealerOptions{Slots: s.node.merge, Log: s.log})
+		s.heal.healer = replicate.NewHealer(a, replicate.HealerOptions{Slots: s.node.merge, Fetches: s.node.gather, Log: s.log})
 	}
 	return s.heal.healer
 }

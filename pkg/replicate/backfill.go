@@ -112,13 +112,13 @@ func Backfill(ctx context.Context, dst *archive.Stream, src Side, o BackfillOpti
 	if err != nil {
 		return Result{}, err
 	}
-	err = f.heal(ctx)
-	var windows []window
-	if err == nil {
-		windows, err = f.windows(ctx)
-	}
+	unhealed := f.heal(ctx)
+	windows, err := f.windows(ctx)
 	if err == nil {
 		err = f.run(ctx, windows)
+	}
+	if err == nil {
+		err = unhealed
 	}
 	if cerr := f.close(); err == nil {
 		err = cerr

@@ -19,6 +19,9 @@ type HealerOptions struct {
 	// Slots bound how many merges are under way, of several archives together
 	// perhaps; nil: the one of this archive alone.
 	Slots Slots
+	// Fetches bound how often packets are being fetched, of several archives
+	// together perhaps; nil: once for each peer of this archive.
+	Fetches Slots
 	// Writer says how segments are made durable.
 	Writer archive.WriterOptions
 	// OnTaken is called with each segment added, from the goroutine that heals;
@@ -126,6 +129,9 @@ type HealOptions struct {
 	From, To m4f.UTC // 0, 0: all that packets are kept of
 	DryRun   bool    // merge, and add nothing
 	Flow     *Flow   // that fetched bytes pass; nil: none
+	// Within is how long the packets of one stretch may take to come; 0: as long
+	// as they do come.
+	Within time.Duration
 	// found is told what each unit gives, also with DryRun.
 	found func(*unit, *merged)
 }
@@ -161,38 +167,20 @@ func (h *Healer) Heal(ctx context.Context, src Side, o HealOptions) (Healed, err
 	return sum, nil
 }
 
-// unit heals one unit, unless it has been looked at.
+// unit heals one unit, unless it has been looked at. Packets of several peers
+// are fetched at once, and merged one after the other.
 func (h *Healer) unit(ctx context.Context, src Side, u *unit, o *HealOptions) (got Healed, err error) {
-	select {
-	case h.work <- struct{}{}:
-		defer func() { <-h.work }()
-	case <-ctx.Done():
-		return got, ctx.Err()
-	}
 	key := u.key(src.String())
 	if !o.DryRun && h.known(key) {
 		return got, nil
 	}
-	if err := h.Slots.take(ctx); err != nil {
+	if err := h.Fetches.take(ctx); err != nil {
 		return got, err
 	}
-	defer h.Slots.give()
-	flow := Flow{}
-	if o.Flow != nil {
-		flow = *o.Flow
-	}
-	count := flow.Count
-	flow.Count = func(n int) {
-		got.Bytes += int64(n)
-		if count != nil {
-			count(n)
-		}
-	}
-	m, err := u.merge(ctx, h.store, src, &flow)
+	defer h.Fetches.give()
+	g, err := h.gather(ctx, src, u, o, &got.Bytes)
 	switch {
 	case err == nil:
-	case ctx.Err() != nil:
-		return got, ctx.Err()
 	case errors.Is(err, salvage.ErrGone): // healed or replaced meanwhile
 		return got, nil
 	case senseless(err):
@@ -203,12 +191,9 @@ func (h *Healer) unit(ctx context.Context, src Side, u *unit, o *HealOptions) (g
 	default:
 		return got, err
 	}
-	if m != nil {
-		got.Packets = m.fetched
-		if o.found != nil {
-			o.found(u, m)
-		}
-		if got.Segments, err = h.take(u, m, o.DryRun); err != nil {
+	got.Packets = g.fetched
+	if g.fetched > 0 {
+		if got.Segments, err = h.merge(ctx, u, g, o); err != nil {
 			return got, err
 		}
 	}
@@ -216,6 +201,53 @@ func (h *Healer) unit(ctx context.Context, src Side, u *unit, o *HealOptions) (g
 		h.remember(key)
 	}
 	return got, nil
+}
+
+// gather is that of the unit, and counts the bytes that come.
+func (h *Healer) gather(ctx context.Context, src Side, u *unit, o *HealOptions, bytes *int64) (*gathered, error) {
+	if o.Within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.Within, errLate)
+		defer cancel()
+	}
+	flow := Flow{}
+	if o.Flow != nil {
+		flow = *o.Flow
+	}
+	count := flow.Count
+	flow.Count = func(n int) {
+		*bytes += int64(n)
+		if count != nil {
+			count(n)
+		}
+	}
+	g, err := u.gather(ctx, h.store, src, &flow)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return g, err
+}
+
+// errLate is the error of a peer whose packets do not come in time.
+var errLate = errors.New("its packets do not come in time")
+
+// merge merges what was gathered of a unit, and takes what came of it.
+func (h *Healer) merge(ctx context.Context, u *unit, g *gathered, o *HealOptions) (added int, err error) {
+	select {
+	case h.work <- struct{}{}:
+		defer func() { <-h.work }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if err := h.Slots.take(ctx); err != nil {
+		return 0, err
+	}
+	defer h.Slots.give()
+	m := u.merge(g)
+	if o.found != nil {
+		o.found(u, m)
+	}
+	return h.take(u, m, o.DryRun)
 }
 
 func (h *Healer) known(key [sha256.Size]byte) bool {

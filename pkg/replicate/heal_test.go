@@ -512,3 +512,29 @@ func TestHealHostilePeer(t *testing.T) {
 		})
 	}
 }
+
+// A peer that hangs over its packets keeps nobody from healing with another one,
+// nor the archive from being filled.
+func TestHealHangingPeer(t *testing.T) {
+	ts := source(t, 16*time.Second)
+	clean := identities(t, record(t, ts, 4*time.Second, nil).a)
+	lost := independent(3, 2, count(ts), 0.01)
+	b := record(t, ts, 4*time.Second, in(lost[1]))
+	var hung atomic.Int64
+	bad := hostile(t, b.a, 2*time.Second, func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/salvage/") {
+			return false
+		}
+		hung.Add(1)
+		<-r.Context().Done()
+		return true
+	})
+	a := newLossy(t, 4*time.Second)
+	share := &Share{}
+	startFollowing(t, a.a, bad, FollowOptions{Share: share, Healer: a.h})
+	a.hear(ts, 0, count(ts), in(lost[0]))
+	a.end(t)
+	until(t, "the bad one hangs", func() bool { return hung.Load() > 0 })
+	startFollowing(t, a.a, servePeer(t, b.a), FollowOptions{Share: share, Healer: a.h})
+	until(t, "healed with the other one", func() bool { return len(identities(t, a.a)) == len(clean) })
+}

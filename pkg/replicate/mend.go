@@ -15,19 +15,25 @@ const (
 	mendEvery = 400 * time.Millisecond
 	mendSoon  = 4 * time.Second
 	lookEvery = 2 * time.Second
+	// mendWithin is how long the packets of one stretch may take to come while it
+	// is warm, and mendPause how long a peer is left alone that does not give
+	// them, at first; each further time twice that, up to mendPauseMost.
+	mendWithin    = 8 * time.Second
+	mendPause     = 2 * time.Second
+	mendPauseMost = 5 * time.Minute
 )
 
 // mend heals out of packets while they are warm: what was damaged a moment ago
 // here, and at the peer perhaps too.
 func (f *Follower) mend(ctx context.Context) error {
-	said := ""
+	said, pause := "", mendPause
 	for {
 		kept, wait := f.Healer.wait(), lookEvery
 		if from, age := f.warm(); from != 0 {
 			if age < mendSoon {
 				wait = mendEvery
 			}
-			got, err := f.Healer.Heal(ctx, f.peer, HealOptions{From: from})
+			got, err := f.Healer.Heal(ctx, f.peer, HealOptions{From: from, Within: mendWithin})
 			f.mu.Lock()
 			f.addMended(got)
 			f.mu.Unlock()
@@ -35,10 +41,13 @@ func (f *Follower) mend(ctx context.Context) error {
 			case ctx.Err() != nil:
 				return ctx.Err()
 			case err == nil:
-				said = ""
-			case said != causeOf(err):
-				said = causeOf(err)
-				f.Log.Warn("healing out of packets broke off", "peer", f.peer.String(), "err", err)
+				said, pause = "", mendPause
+			default:
+				if said != causeOf(err) {
+					said = causeOf(err)
+					f.Log.Warn("healing out of packets broke off", "peer", f.peer.String(), "err", err)
+				}
+				kept, wait, pause = nil, pause, min(2*pause, mendPauseMost)
 			}
 		}
 		select {

@@ -142,15 +142,22 @@ type merged struct {
 // errApart says that a unit's entries are not what can be merged.
 var errApart = errors.New("salvage that does not belong together")
 
-// merge makes one copy of what both sides have of a unit, and cuts it again. It
-// returns nil where the other side has nothing that the own one lacks.
-func (u *unit) merge(ctx context.Context, store *salvage.Store, src Side, flow *Flow) (*merged, error) {
-	copies, own, err := u.read(store)
-	if err != nil {
+// gathered is what both sides have of a unit.
+type gathered struct {
+	copies  []*salvage.Copy // one for each run
+	own     int             // packets of the longest of the own ones
+	fetched int64           // packets that came from the other side
+}
+
+// gather reads the own copies and fetches the others. With nothing fetched the
+// other side has nothing that the own one lacks.
+func (u *unit) gather(ctx context.Context, store *salvage.Store, src Side, flow *Flow) (*gathered, error) {
+	g := &gathered{}
+	var err error
+	if g.copies, g.own, err = u.read(store); err != nil {
 		return nil, err
 	}
-	pool := u.pool(store, copies)
-	m := &merged{}
+	pool := u.pool(store, g.copies)
 	for _, group := range salvage.Adjoin(u.theirs) {
 		list := make([]*salvage.Copy, 0, len(group))
 		for i := range group {
@@ -159,7 +166,7 @@ func (u *unit) merge(ctx context.Context, store *salvage.Store, src Side, flow *
 			if err != nil {
 				return nil, err
 			}
-			m.fetched += counted.packets
+			g.fetched += counted.packets
 			if counted.packets > 0 && len(group) > 1 {
 				// What the next one has in common with this is not fetched twice.
 				pool = &salvage.Copy{Packets: slices.Concat(pool.Packets, c.Packets)}
@@ -170,15 +177,17 @@ func (u *unit) merge(ctx context.Context, store *salvage.Store, src Side, flow *
 		if err != nil {
 			return nil, err
 		}
-		copies = append(copies, c)
+		g.copies = append(g.copies, c)
 	}
-	if m.fetched == 0 {
-		return nil, nil
-	}
-	m.copy = salvage.MergeAll(copies)
-	m.gained = max(m.copy.Len()-own, 0)
+	return g, nil
+}
+
+// merge makes one copy of all and cuts it again.
+func (u *unit) merge(g *gathered) *merged {
+	m := &merged{fetched: g.fetched, copy: salvage.MergeAll(g.copies)}
+	m.gained = max(m.copy.Len()-g.own, 0)
 	u.cut(m)
-	return m, nil
+	return m
 }
 
 // read reads what the own archive has, one copy for each run, and counts the
