@@ -304,7 +304,7 @@ const datagram = 7
 // which changes least between the copies is taken if each copy has no more packets
 // in it than are lost at once, one behind the other: in longer stretches, datagrams
 // of one may lie between those of the other, which PIDs that only some of them
-// have do not tell.
+// have do not tell; and beside an open end, anywhere in the rest.
 func (m *merger) search(from, to [2]int, back, open bool) bool {
 	w, g := &m.weave, &m.weave.grid
 	na, nb := to[0]-from[0], to[1]-from[1]
@@ -380,11 +380,7 @@ type ending struct {
 }
 
 func (e *ending) certain(lumps int, open bool) bool {
-	changes := int64(1)
-	if open {
-		changes = 2 // to the rest of the longer copy, too
-	}
-	return e.ways == 1 || e.best == 1 && e.taken <= lumps && e.cost/change <= changes
+	return e.ways == 1 || !open && e.best == 1 && e.taken <= lumps && e.cost/change <= 1
 }
 
 // consider takes cell k of diagonal d for an end if it is one.

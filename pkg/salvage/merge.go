@@ -35,6 +35,7 @@ type Gain struct {
 // A hole is filled where the other copy has the packets around it and no hole
 // between them. Its Missing shrinks by what the other copy has in it.
 func Merge(a, b *Copy) (*Copy, Gain) {
+	a, b = withoutNulls(a), withoutNulls(b)
 	swapped := order(a, b) < 0
 	if swapped {
 		a, b = b, a
@@ -46,6 +47,30 @@ func Merge(a, b *Copy) (*Copy, Gain) {
 		m.gain.A, m.gain.B = m.gain.B, m.gain.A
 	}
 	return out, m.gain
+}
+
+// withoutNulls is a copy without null packets, which no copy should have: they
+// have no counter, and come anywhere.
+func withoutNulls(c *Copy) *Copy {
+	isNull := func(k int) bool { p := c.Packet(k); return p[1]&0x1f == 0x1f && p[2] == 0xff }
+	n := c.Len()
+	k := 0
+	for k < n && !isNull(k) {
+		k++
+	}
+	if k == n {
+		return c
+	}
+	out, holes := &Copy{}, c.Holes
+	for k := 0; k <= n; k++ {
+		for ; len(holes) > 0 && holes[0].At <= k; holes = holes[1:] {
+			out.Holes = append(out.Holes, Hole{out.Len(), holes[0].Missing})
+		}
+		if k < n && !isNull(k) {
+			out.Packets = append(out.Packets, c.Packet(k)...)
+		}
+	}
+	return out
 }
 
 // MergeAll merges any number of copies, whatever their order. A copy that has
@@ -100,7 +125,7 @@ type merger struct {
 	gain   Gain
 	budget int     // cells that weaves may still visit
 	kinds  []int32 // of each class: equal in packets that differ in their counter alone
-	lumps  int     // packets that are lost at once at least, most of the time
+	lumps  int     // packets that may be lost at once
 	weave  weaver
 }
 
@@ -169,9 +194,11 @@ func (m *merger) run() {
 	m.region(a, len(m.a.heads), b, len(m.b.heads), end)
 }
 
-// lumps is how many packets are lost at once, as the stretches tell that only one
-// of the copies has: three in four have as many or more. Datagrams of one program
-// have seven, or one or two of it where they hold others too.
+// lumps is how many packets may have been lost at once, as the stretches tell that
+// only one of the copies has. Three in four of those have q packets or more (a
+// datagram of one program has seven, or fewer with null packets left out, or one
+// or two where it holds other programs too), so that less than twice as many are
+// hardly those of two losses.
 func lumps(pairs []pair) int {
 	var lengths []int
 	for k := 1; k < len(pairs); k++ {
@@ -184,7 +211,8 @@ func lumps(pairs []pair) int {
 		return 0
 	}
 	slices.Sort(lengths)
-	return min(lengths[len(lengths)/4], datagram)
+	q := lengths[len(lengths)/4]
+	return min(max(q, 2*q-2), datagram)
 }
 
 func (m *merger) pass(a0, a1, b0, b1 int) {

@@ -116,6 +116,7 @@ func merged(t rapid.TB, a, b *Copy) (*Copy, Gain) {
 	if n := gain.A + gain.B + gain.Common; n != c.Len() {
 		t.Fatalf("gained %+v, the result has %d packets", gain, c.Len())
 	}
+	a, b = withoutNulls(a), withoutNulls(b)
 	if n := gain.A + gain.B + 2*gain.Common + gain.LeftOut; n != a.Len()+b.Len() {
 		t.Fatalf("gained %+v of %d and %d packets", gain, a.Len(), b.Len())
 	}
@@ -365,6 +366,28 @@ func TestMergeFillsHoles(t *testing.T) {
 		if !slices.Equal(got.Holes, test.want) || gain.Filled != test.filled {
 			t.Errorf("%s: holes %v, %+v; want %v, %d filled", test.name, got.Holes, gain, test.want, test.filled)
 		}
+	}
+}
+
+func TestMergeLeavesOutNullPackets(t *testing.T) {
+	s := newSource(10)
+	s.program(300)
+	a := s.cut(Range{0, 100}, Range{107, s.c.Len()})
+	b := &Copy{}
+	null := bytes.Repeat([]byte{0xff}, PacketSize)
+	copy(null, []byte{syncByte, 0x1f, 0xff, 0x10})
+	for k := range s.c.Len() {
+		b.Packets = append(append(b.Packets, s.c.Packet(k)...), null...)
+	}
+	b.Holes = []Hole{{401, 30}}
+	got, _ := merged(t, a, s.cut(Range{0, s.c.Len()}))
+	nulls, _ := Merge(a, b)
+	if !bytes.Equal(got.Packets, nulls.Packets) || len(nulls.Holes) != 0 {
+		t.Errorf("%d packets and holes %v, want %d", nulls.Len(), nulls.Holes, got.Len())
+	}
+	both, _ := Merge(b, b)
+	if want := []Hole{{201, 30}}; both.Len() != s.c.Len() || !slices.Equal(both.Holes, want) {
+		t.Errorf("%d packets and holes %v, want %d and %v", both.Len(), both.Holes, s.c.Len(), want)
 	}
 }
 
