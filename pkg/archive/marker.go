@@ -37,6 +37,7 @@ type lastPrune struct {
 	At      time.Time `json:"at"`      // the pruner's now
 	Depth   string    `json:"depth"`   // a Go duration; "" while none was complete
 	Horizon time.Time `json:"horizon"` // where it left the horizon
+	Cursor  Cursor    `json:"cursor"`  // the end of changes
 	First   time.Time `json:"first"`   // the first hour that it left, not counting kept ones
 }
 

@@ -64,7 +64,8 @@ type PruneResult struct {
 // the pass before, and a ninth of that must have been recorded) are removed
 // only as long as they are at most a tenth of the archive; otherwise the pass
 // removes what time explains and returns a *PruneHeldError, until one is run
-// with Force.
+// with Force. A horizon that lies ahead of now, set on a wrong clock, goes back,
+// so that what is recorded is taken again.
 func (s *Stream) Prune(now time.Time, opt PruneOptions) (PruneResult, error) {
 	p, err := s.planFor(now, opt.Depth, opt.Size, opt.Force)
 	if err != nil {
@@ -96,11 +97,14 @@ func (p *pruning) apply(dryRun bool) (PruneResult, error) {
 		res.Hours = append(res.Hours, PrunedHour{h.start(), size.bytes, p.reason(h)})
 		res.Bytes += size.bytes
 	}
-	if dryRun {
+	if dryRun || p.now == 0 && !p.ahead && len(gone) == 0 {
 		return res, nil
 	}
-	if p.held == nil {
-		p.last = lastPrune{At: p.now.Time().Truncate(time.Second), Depth: p.noteDepth(), Horizon: p.goal.start().Time(), First: p.begins().start().Time()}
+	if p.held == nil && p.now != 0 && !p.ahead {
+		var err error
+		if p.last, err = p.next(); err != nil {
+			return res, err
+		}
 	}
 	left, err := p.s.drop(p.goal, gone, p.last)
 	for _, h := range left { // kept since the pass began

@@ -15,17 +15,20 @@ type pruning struct {
 	depth time.Duration // 0: none
 	force bool
 
-	mark *marker
-	kept keeps
-	now  m4f.UTC // as far as it is believed
-	all  []hour  // that have a directory, in order
-	last lastPrune
+	mark  *marker
+	kept  keeps
+	clock m4f.UTC // now
+	now   m4f.UTC // as far as it is believed; 0: the archive is empty
+	all   []hour  // that have a directory, in order
+	last  lastPrune
+	end   Cursor // of changes
 
-	passed int64 // see timePassed; 0: not yet known
+	passed *int64 // see timePassed; nil: not yet known
 
 	// The plan: hours before goal go, unless they are kept.
 	goal  hour
 	why   []until // in order
+	ahead bool    // the horizon is ahead of now
 	held  *PruneHeldError
 	unmet *LimitError
 }
@@ -54,8 +57,11 @@ func (s *Stream) planFor(now time.Time, depth time.Duration, size int64, force b
 
 // plan begins a pass that removes nothing yet but what lies before the horizon.
 func (s *Stream) plan(now time.Time, depth time.Duration, force bool) (*pruning, error) {
-	p := &pruning{s: s, depth: depth, force: force}
+	p := &pruning{s: s, depth: depth, force: force, clock: m4f.UTCOf(now)}
 	var err error
+	if p.end, err = s.End(); err != nil {
+		return nil, err
+	}
 	if p.mark, err = s.marker(); err != nil {
 		return nil, err
 	}
@@ -80,12 +86,22 @@ func (p *pruning) toDepth() error {
 		return nil
 	}
 	horizon := p.goal
+	if p.clock < horizon.start() {
+		// One of the two is wrong. The horizon goes back, which removes nothing, or
+		// nothing could be recorded.
+		p.ahead = true
+		p.goal = max(hourOf(p.clock.Add(-m4f.Ticks(p.depth))), 0)
+		return nil
+	}
+	if p.now == 0 {
+		return nil
+	}
 	goal := max(hourOf(p.now.Add(-m4f.Ticks(p.depth))), 0)
 	back := depthRaised(p.mark, p.depth)
 	if goal < horizon && !back {
 		goal = horizon // the clock went back
 	}
-	goal, err := p.allow(goal, p.last.Horizon, "keeping "+p.depth.String(), "--depth "+p.depth.String())
+	goal, err := p.allow(goal, p.from(), "keeping "+p.depth.String(), "--depth "+p.depth.String())
 	if err != nil {
 		return err
 	}
