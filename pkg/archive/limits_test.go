@@ -374,7 +374,7 @@ func TestStopAtEachStepOfPruningASize(t *testing.T) {
 	keep(t, template, "a", 1, 2)
 	all := span(t, template)
 	want := append(slices.Clone(ids(all[1:2])), ids(all[3:])...)
-	opt := PruneOptions{Size: 4500 * 2, Force: true}
+	opt := PruneOptions{Size: 6750, Force: true}
 	now := noon.Add(5 * hourTicks).Time()
 	stops := stopping(t,
 		func() string {
