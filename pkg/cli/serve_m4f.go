@@ -50,6 +50,8 @@ where that is a stream. Streams are found as they are asked for.
   GET /STREAM/m4f/media/IDENTITY  one segment, as MP4
   GET /STREAM/m4f/media           the segments of a span (?from= &to=), as MP4
   GET /STREAM/m4f/live            the stream as it is recorded, as MP4
+  GET /STREAM/m4f/salvage         packets kept of damaged segments (?from= &to=),
+                                  for other nodes to heal theirs with
 
 With --cluster-key-file all of this is answered only to those who have the key,
 as HTTP Digest authentication with SHA-256, user m4f:
