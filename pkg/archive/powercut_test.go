@@ -96,6 +96,7 @@ func (o *outage) step() {
 // what was made durable is there, one pass of verification settles what is not,
 // recording goes on, and a peer brings back the rest.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	cuts, losses, damaged := 0, 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		root, err := os.MkdirTemp("", "powercut")

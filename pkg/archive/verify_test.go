@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -200,6 +201,7 @@ func bitsOf(t testing.TB, s *Stream) (names []string, bits []int64) {
 // before, a pass finds each of them, a second one nothing, and a peer heals what
 // went.
 func TestFlipThousandBits(t *testing.T) {
+	t.Parallel()
 	peer := varied(t)
 	was := headers(t, peer)
 	rnd := rand.New(rand.NewPCG(4, 2))
@@ -259,6 +261,7 @@ func TestFlipThousandBits(t *testing.T) {
 // TestFlipThousandBitsAtOnce reads first what readers can, so that they set aside
 // what they meet.
 func TestFlipThousandBitsAtOnce(t *testing.T) {
+	t.Parallel()
 	peer := newStream(t, Options{TargetDuration: 4 * sec})
 	for h := range int64(4) {
 		for x := range int64(10) {
@@ -527,6 +530,7 @@ func TestVerifyChanges(t *testing.T) {
 // TestMarkerIsGuarded turns each bit of stream.json: the archive is read as before,
 // and a pass mends it. Deleted, it is made again of its copy; the copy itself too.
 func TestMarkerIsGuarded(t *testing.T) {
+	t.Parallel()
 	s := varied(t)
 	if err := s.SetHorizon(noon); err != nil {
 		t.Fatal(err)
@@ -635,6 +639,7 @@ func TestBadList(t *testing.T) {
 // record, a bad header box and an index that is gone at each of its calls. Another
 // pass brings it to its end.
 func TestStopAtEachStepOfVerify(t *testing.T) {
+	t.Parallel()
 	template := newStream(t, Options{TargetDuration: 4 * sec})
 	write(t, template, Live, run(t, noon, 0, 6)...)
 	write(t, template, Live, run(t, noon.Add(900*sec), 900*sec, 2)...)
@@ -750,4 +755,61 @@ func TestFleetingReadErrors(t *testing.T) {
 	if found, _ := verified(t, reopen(t, s), VerifyOptions{}); len(found) != 0 {
 		t.Errorf("%+v", found)
 	}
+}
+
+// FuzzBadList reads any bytes as a list of segments set aside: what counts is what
+// was written, line by line.
+func FuzzBadList(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(appendBad(appendBad(nil, 0), 1<<32-1))
+	f.Add(append([]byte("12\n\n"), appendBad(nil, 7)...))
+	f.Add(appendBad(nil, 12)[:badLine-1])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		bad := parseBad(b)
+		for n := range bad {
+			if !bytes.Contains(b, appendBad(nil, n)) {
+				t.Errorf("%d was never written", n)
+			}
+		}
+		if len(bad) > len(b)/badLine {
+			t.Errorf("%d of %d bytes", len(bad), len(b))
+		}
+		if more := parseBad(append(append(bytes.Clone(b), '\n'), appendBad(nil, 5)...)); !more[5] || len(more) < len(bad) {
+			t.Error("a line behind it does not count, or undoes others")
+		}
+	})
+}
+
+// FuzzMarker reads any bytes as stream.json.
+func FuzzMarker(f *testing.F) {
+	horizon := noon.Time()
+	good, err := (&marker{Format: 1, Name: "a/b", TargetDuration: 4 * sec, Timescale: m4f.Timescale, Horizon: &horizon}).encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(bytes.Replace(good, []byte("crc"), []byte("CRC"), 1))
+	f.Add([]byte(`{"format": 1, "timescale": 90000, "crc": "00000000"}`))
+	f.Add([]byte(`{"format": 1,`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, markerName), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := readMarker(fsx.OS, dir)
+		if err != nil {
+			return
+		}
+		again, err := m.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, markerName), again, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		back, err := readMarker(fsx.OS, dir)
+		if err != nil || back.horizon() != m.horizon() || back.Name != m.Name {
+			t.Errorf("%+v reads back as %+v, %v", m, back, err)
+		}
+	})
 }
