@@ -489,6 +489,27 @@ func TestFollowDepth(t *testing.T) {
 	}
 }
 
+// While a new node is being filled, at a low rate, what is live comes at once.
+func TestFollowLiveFirst(t *testing.T) {
+	var old []spec
+	for n := range 100 {
+		old = append(old, spec{n: n, size: 40_000})
+	}
+	b := newArchive(t, old...)
+	a := newArchive(t)
+	f := startFollowing(t, a, servePeer(t, b), FollowOptions{Share: &Share{Limit: NewLimiter(400_000)}})
+	until(t, "it is being filled", func() bool { s := f.Stats(); return s.Reconciling && s.Segments+s.Backlog > 0 && len(view(t, a)) > 0 })
+	for n := 100; n < 105; n++ {
+		live := spec{n: n, size: 40_000}
+		appendAll(t, b, live)
+		until(t, "live", has(t, a, live))
+	}
+	if s := f.Stats(); !s.Reconciling || s.Backlog == 0 {
+		t.Errorf("it was filled before what is live came: %+v", s)
+	}
+	f.stop()
+}
+
 // What does not fit beside what is newer is not fetched.
 func TestFitting(t *testing.T) {
 	h := func(n, bytes int64) archive.Hour { return archive.Hour{Start: m4f.UTC(n * hour), Bytes: bytes} }

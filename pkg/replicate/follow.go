@@ -318,11 +318,11 @@ func (f *Follower) timely(rec *archive.Record) bool {
 	tell := late && !f.ahead
 	f.ahead = f.ahead || late
 	old := rec.End() < f.newest.Add(-timely)
-	if old && !f.LiveOnly {
-		f.lost = true
-	}
 	f.mu.Unlock()
-	if old {
+	if old && !f.LiveOnly && !f.present(rec) {
+		f.mu.Lock()
+		f.lost = true
+		f.mu.Unlock()
 		signal(f.grown)
 	}
 	if tell {
@@ -330,6 +330,13 @@ func (f *Follower) timely(rec *archive.Record) bool {
 			"peer", f.peer.String(), "start", m4fhttp.Time(rec.UTC))
 	}
 	return !late && !old
+}
+
+// present says whether the archive has a segment already, as when it is the one
+// that the peer is filled from.
+func (f *Follower) present(rec *archive.Record) bool {
+	ok, err := f.dst.Present(&rec.Header)
+	return err == nil && ok
 }
 
 // pendingRecord is a record that the peer has listed and that is looked at when it

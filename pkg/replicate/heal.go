@@ -269,6 +269,13 @@ func (h *Healer) remember(key [sha256.Size]byte) {
 // packets in place of the own ones where they still are of use.
 func (h *Healer) take(u *unit, m *merged, dryRun bool) (added int, err error) {
 	for _, seg := range m.segs {
+		// What has come whole and clean meanwhile stands.
+		if ok, err := h.dst.Healed(&seg.Header); err != nil || ok {
+			if err != nil {
+				return added, err
+			}
+			continue
+		}
 		wants, err := h.dst.Wants([]archive.Record{{Header: seg.Header, Origin: archive.Healed}})
 		if err != nil {
 			return added, err

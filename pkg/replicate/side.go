@@ -4,6 +4,13 @@
 // would take, fetch those and check that they are what their names say. So
 // nothing is fetched twice, nothing that is here already is fetched at all, and
 // any order, repetition or interruption ends in the same archive.
+//
+// Where both sides have damage, a Healer goes below the segment: it learns which
+// packets the other side keeps of that time (package salvage), fetches those that
+// are not here, merges both copies and cuts the result again. What comes of that
+// enters the archive as a segment like any other, with the identity that whoever
+// has heard all of it writes. Followers heal so while it is warm, and each
+// comparison and backfill what was left.
 package replicate
 
 import (
