@@ -319,6 +319,17 @@ func (s *Stream) reach() (reach, error) {
 	return r, err
 }
 
+// Takes says whether every hour of [from, to) exists: it is at or after the
+// horizon, or kept.
+func (s *Stream) Takes(from, to m4f.UTC) (bool, error) {
+	r, err := s.reach()
+	if err != nil {
+		return false, err
+	}
+	have := r.within(from, to)
+	return len(have) == 1 && have[0] == stretch{from, to}, nil
+}
+
 // within returns the parts of [from, to) that are in hours which exist, in
 // order.
 func (r *reach) within(from, to m4f.UTC) []stretch {

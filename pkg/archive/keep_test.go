@@ -67,6 +67,14 @@ func TestKeptHours(t *testing.T) {
 			t.Errorf("%d hours, %v", len(h), err)
 		}
 	}
+	for _, c := range []struct {
+		from, to int64
+		want     bool
+	}{{3, 5, true}, {2, 5, false}, {3, 6, false}, {12, 20, true}, {5, 11, false}, {3, 20, false}} {
+		if ok, err := d.s.Takes(noon.Add(c.from*hourTicks), noon.Add(c.to*hourTicks)); err != nil || ok != c.want {
+			t.Errorf("takes hours %d to %d: %v, %v", c.from, c.to, ok, err)
+		}
+	}
 	// Healing goes on in kept hours, and nowhere else before the horizon.
 	outside := spec{media: 1, utc: noon.Add(5 * hourTicks), duration: sec, content: 2}.build(t)
 	if wants, err := d.s.Wants([]Record{{Header: outside.Header}}); err != nil || len(wants) != 0 {

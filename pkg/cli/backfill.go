@@ -162,7 +162,8 @@ func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fr
 // maxJobs bounds the connections to a peer and the segments in memory.
 const maxJobs = 64
 
-// lowerHorizon takes an explicit --from as the wish to have older hours again.
+// lowerHorizon takes an explicit --from as the wish to have older hours again,
+// unless they are kept anyway.
 func lowerHorizon(dst *archive.Stream, span *spanFlags) error {
 	if !span.From.IsSet {
 		return nil
@@ -170,6 +171,11 @@ func lowerHorizon(dst *archive.Stream, span *spanFlags) error {
 	info, err := dst.Info()
 	if err != nil || span.From.UTC >= info.Horizon {
 		return err
+	}
+	if span.To.IsSet {
+		if ok, err := dst.Takes(span.From.UTC, span.To.UTC); ok || err != nil {
+			return err
+		}
 	}
 	return dst.SetHorizon(span.From.UTC)
 }
