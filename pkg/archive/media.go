@@ -95,12 +95,22 @@ func (s *Stream) OpenElement(e *Element) (*Media, error) {
 // ReadSegment reads the segment of an identity and verifies it. The header is
 // that of the copy that was read. Errors: ErrNoSegment, *CorruptError.
 func (s *Stream) ReadSegment(id m4f.Identity, near m4f.UTC) (*m4f.Segment, error) {
-	m, err := s.OpenMedia(id, near)
-	if err != nil {
-		return nil, err
+	for bad := error(nil); ; {
+		m, err := s.OpenMedia(id, near)
+		var seg *m4f.Segment
+		if err == nil {
+			seg, err = m.Read()
+			m.Close()
+		}
+		var corrupt *CorruptError
+		switch {
+		case bad != nil && errors.Is(err, ErrNoSegment):
+			return nil, bad // there was but the one copy
+		case !errors.As(err, &corrupt) || bad != nil && err.Error() == bad.Error():
+			return seg, err
+		}
+		bad = err // it is set aside by now: there may be another copy
 	}
-	defer m.Close()
-	return m.Read()
 }
 
 // ReadElement reads and verifies an element that this Stream returned. The

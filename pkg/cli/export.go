@@ -111,11 +111,21 @@ func runExport(ctx context.Context, o *exportOptions, io IO, location string) er
 	defer bar.Done()
 	opt.Start, opt.Progress = bar.Total, bar.Add
 	var result render.Result
-	err = writeOutput(o.output, io.Out, func(w stdio.Writer) error {
-		var err error
-		result, err = render.Export(ctx, a, w, opt)
-		return err
-	})
+	write := func() error {
+		return writeOutput(o.output, io.Out, func(w stdio.Writer) error {
+			var err error
+			result, err = render.Export(ctx, a, w, opt)
+			return err
+		})
+	}
+	err = write()
+	if setAside(ctx, side, err, opt.From, opt.To) {
+		if o.output == "-" { // what has been written cannot be taken back
+			err = fmt.Errorf("%w; it was set aside: run export again, which leaves it out, or fetch it from a peer first (backfill)", err)
+		} else {
+			err = write()
+		}
+	}
 	bar.Done()
 	if errors.Is(err, render.ErrEmpty) {
 		return statusf("%s: %v", location, err)
@@ -129,6 +139,19 @@ func runExport(ctx context.Context, o *exportOptions, io IO, location string) er
 		}
 	}
 	return judgeExport(&result)
+}
+
+// setAside says whether an export failed for a segment that went bad on the disk,
+// and all such segments of the span are set aside now.
+func setAside(ctx context.Context, side replicate.Side, err error, from, to m4f.UTC) bool {
+	var corrupt *archive.CorruptError
+	dir, local := side.(replicate.Dir)
+	if !local || !errors.As(err, &corrupt) {
+		return false
+	}
+	slog.Warn("a segment went bad on the disk; the span is verified, and exported without what is bad", "err", err)
+	_, err = dir.Stream.Verify(ctx, archive.VerifyOptions{From: from, To: to})
+	return err == nil
 }
 
 // check refuses flags that do not go together.
