@@ -163,6 +163,8 @@ type filler struct {
 	failures int // requests that failed, one after the other
 	nonsense int // answers that made no sense, one after the other
 	missed   int // segments that could not be had
+
+	healed []m4f.Header // clean segments that would be made out of packets; with DryRun
 }
 
 // amount is how much media is meant.
@@ -209,6 +211,15 @@ func (f *filler) heal(ctx context.Context) error {
 		flow.Yield = func(ctx context.Context) error { return f.Share.yield(ctx, nil, yieldRead) }
 	}
 	o := HealOptions{From: f.From, To: f.To, DryRun: f.DryRun, Flow: flow}
+	if f.DryRun {
+		o.found = func(_ *unit, m *merged) {
+			for _, seg := range m.segs {
+				if seg.Header.Clean() {
+					f.healed = append(f.healed, seg.Header)
+				}
+			}
+		}
+	}
 	spans := []HealOptions{o}
 	if f.Spans != nil {
 		spans = spans[:0]
@@ -415,6 +426,9 @@ func inGaps(dst *archive.Stream, recs []archive.Record) ([]archive.Record, error
 
 func (f *filler) count(wants []archive.Want) {
 	for _, w := range wants {
+		if f.wouldHeal(&w.Header) {
+			continue
+		}
 		f.result.Left++
 		if w.Local {
 			f.result.Copied++
@@ -423,6 +437,15 @@ func (f *filler) count(wants []archive.Want) {
 		f.result.Segments++
 		f.result.Bytes += int64(w.Length)
 	}
+}
+
+// wouldHeal says whether a clean segment would be made out of packets of the time of
+// one that the other side has damaged; with DryRun.
+func (f *filler) wouldHeal(h *m4f.Header) bool {
+	return !h.Clean() && slices.ContainsFunc(f.healed, func(c m4f.Header) bool {
+		at := dateOf(&c, h.MediaTime)
+		return distance(at, h.UTC) < sameWithin && at >= c.UTC-sliver && at.Add(int64(h.Duration)) <= c.End()+sliver
+	})
 }
 
 // fill fetches segments and appends them in their order.

@@ -172,7 +172,7 @@ func TestHeal(t *testing.T) {
 			}
 			ra, rb := a.heals(t, Peer{pb.client}), b.heals(t, Peer{pa.client})
 			t.Logf("healed %+v and %+v", ra, rb)
-			if ra.Healed.Segments != dry.Healed.Segments || ra.Left+rb.Left != 0 {
+			if ra.Healed.Segments != dry.Healed.Segments || ra.Segments != dry.Segments || ra.Left+rb.Left != 0 {
 				t.Errorf("%+v and %+v, dry run %+v", ra, rb, dry)
 			}
 			a.heals(t, Peer{pb.client})
