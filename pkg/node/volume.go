@@ -18,9 +18,10 @@ const (
 	// volumeSettles is how long after hours have gone a volume is given to say
 	// that there is room, unless it is full.
 	volumeSettles = 10 * time.Second
-	// volumeStuck is how long after a pass that could not remove enough the next
-	// one comes.
+	// volumeStuck is how long after a pass that could remove nothing the next one
+	// comes; where the volume is full, a part of that.
 	volumeStuck = time.Minute
+	fullStuck   = volumeStuck / 6
 )
 
 // volumes are those that a node's archives lie on. The streams' pruners look
@@ -39,6 +40,7 @@ type volume struct {
 	mu     sync.Mutex // held while it is looked at
 	looked time.Time
 	next   time.Time       // of the next pass
+	urgent time.Time       // the same where the volume is full
 	told   map[string]bool // until it is over
 }
 
@@ -62,10 +64,14 @@ func (n *volumes) look(s *stream) {
 	opt := volumeOptions(n.free(), u)
 	streams, members := n.members(u.Device)
 	if !opt.Exceeded(u, members) {
-		v.told, v.next = nil, time.Time{}
+		v.told, v.next, v.urgent = nil, time.Time{}, time.Time{}
 		return
 	}
-	if now.Before(v.next) && !full && !opt.Urgent(u) {
+	if full || opt.Urgent(u) {
+		if now.Before(v.urgent) {
+			return
+		}
+	} else if now.Before(v.next) {
 		return
 	}
 	v.pass(now, streams, members, opt)
@@ -150,9 +156,9 @@ func (v *volume) pass(now time.Time, streams []*stream, members []archive.Member
 			streams[i].note(event.Event{Kind: event.Prune, Msg: res.Unmet.Error()})
 		}
 	}
-	v.next = now.Add(volumeSettles)
+	v.next, v.urgent = now.Add(volumeSettles), time.Time{}
 	if res.Hours == 0 {
-		v.next = now.Add(volumeStuck)
+		v.next, v.urgent = now.Add(volumeStuck), now.Add(fullStuck)
 	}
 }
 
