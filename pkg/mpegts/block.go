@@ -1,49 +1,57 @@
 package mpegts
 
-import "sync"
+import "runtime"
 
 // Block is a piece of memory that access units are slices of. Each unit holds
 // one reference; Release gives it back. Blocks of one Demuxer are used by one
 // goroutine at a time.
 type Block struct {
-	buf  []byte
-	refs int
+	buf   []byte
+	refs  int
+	class class
 }
 
 const (
-	bigBlock   = 512 << 10
-	smallBlock = 32 << 10
+	bigBlock    = 512 << 10
+	mediumBlock = 64 << 10
+	smallBlock  = 32 << 10
 )
 
-var bigPool, smallPool sync.Pool
-
-func newBlock(size int) *Block {
-	pool, n := &smallPool, smallBlock
-	if size > smallBlock {
-		pool, n = &bigPool, bigBlock
+// NewBlock returns a Block that holds so many bytes, empty, with one reference.
+func NewBlock(size int) *Block {
+	b := &Block{refs: 1, class: classOf(size)}
+	if b.class < heap {
+		b.buf = blocks.take(b.class)
 	}
-	if size > n {
-		return &Block{buf: make([]byte, 0, size), refs: 1}
-	}
-	if b, _ := pool.Get().(*Block); b != nil {
-		b.refs = 1
+	if b.buf == nil {
+		b.buf, b.class = make([]byte, 0, size), heap
 		return b
 	}
-	return &Block{buf: make([]byte, 0, n), refs: 1}
+	// A stream that fails half-way releases nothing.
+	runtime.SetFinalizer(b, (*Block).free)
+	return b
 }
+
+// Append adds bytes; they must fit.
+func (b *Block) Append(p []byte) { b.buf = append(b.buf, p...) }
+
+// Bytes are those of the Block.
+func (b *Block) Bytes() []byte { return b.buf }
 
 // Release gives one reference back.
 func (b *Block) Release() {
 	if b.refs--; b.refs > 0 {
 		return
 	}
-	b.buf = b.buf[:0]
-	switch cap(b.buf) {
-	case bigBlock:
-		bigPool.Put(b)
-	case smallBlock:
-		smallPool.Put(b)
+	if b.class < heap {
+		runtime.SetFinalizer(b, nil)
+		b.free()
 	}
+}
+
+func (b *Block) free() {
+	blocks.give(b.class, b.buf)
+	b.buf = nil
 }
 
 // arena collects the bytes of one PID. The unit being collected is the tail
@@ -70,7 +78,7 @@ func (a *arena) bytes() []byte {
 
 func (a *arena) write(p []byte) {
 	if a.blk == nil {
-		a.blk = newBlock(max(a.size, len(p)))
+		a.blk = NewBlock(max(a.size, len(p)))
 		a.start = 0
 	}
 	if len(a.blk.buf)+len(p) > cap(a.blk.buf) {
@@ -79,7 +87,7 @@ func (a *arena) write(p []byte) {
 		if len(cur)+len(p) > size {
 			size = 2 * (len(cur) + len(p))
 		}
-		nb := newBlock(size)
+		nb := NewBlock(size)
 		nb.buf = append(nb.buf, cur...)
 		a.blk.buf = a.blk.buf[:a.start]
 		a.blk.Release()

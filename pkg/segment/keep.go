@@ -20,8 +20,9 @@ const (
 	markEvery = m4f.Timescale / 10
 	// maxKept bounds the packets held, in bytes. What exceeds it is not kept.
 	maxKept = 32 << 20
-	// chunkPackets is how many packets a chunk holds: 64 KiB.
-	chunkPackets = (64 << 10) / salvage.PacketSize
+	// chunkSize is what is asked for at a time, of which whole packets are used.
+	chunkSize    = 64 << 10
+	chunkPackets = chunkSize / salvage.PacketSize
 )
 
 // keeper holds the packets of the program for as long as a segment that turns
@@ -30,10 +31,10 @@ const (
 type keeper struct {
 	s      *Segmenter
 	hand   func(*salvage.Kept)
-	all    bool // of clean segments too, for tests
-	chunks []*chunk
-	first  int64 // number of the first packet in chunks
-	n      int64 // ... and of the next to come
+	all    bool            // of clean segments too, for tests
+	chunks []*mpegts.Block // of chunkPackets each, but for the last
+	first  int64           // number of the first packet in chunks
+	n      int64           // ... and of the next to come
 	holes  []gap
 	tables []table
 	marks  []mark
@@ -41,12 +42,6 @@ type keeper struct {
 	due    []*due
 	anew   int64 // the program has had its number from this packet on
 }
-
-// chunk is a piece of memory for packets. Those that nobody uses are shared by
-// all streams.
-type chunk [chunkPackets * salvage.PacketSize]byte
-
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
 // gap is a salvage.Hole ahead of a packet of the run.
 type gap struct {
@@ -76,12 +71,11 @@ type due struct {
 
 // Packet implements mpegts.Keeper.
 func (k *keeper) Packet(p []byte) {
-	at := int(k.n-k.first) % chunkPackets
-	if at == 0 {
+	if (k.n-k.first)%chunkPackets == 0 {
 		k.trim()
-		k.chunks = append(k.chunks, chunks.Get().(*chunk))
+		k.chunks = append(k.chunks, mpegts.NewBlock(chunkSize))
 	}
-	copy(k.chunks[len(k.chunks)-1][at*salvage.PacketSize:], p)
+	k.chunks[len(k.chunks)-1].Append(p)
 	k.n++
 }
 
@@ -118,7 +112,7 @@ func (k *keeper) trim() {
 		from = min(from, d.kept.First)
 	}
 	from, _ = k.withTables(k.before(from))
-	if len(k.chunks) >= maxKept/len(chunk{}) {
+	if len(k.chunks) >= maxKept/chunkSize {
 		from = max(from, k.first+chunkPackets)
 		for len(k.due) > 0 && k.due[0].kept.First < from {
 			k.handOut()
@@ -130,7 +124,7 @@ func (k *keeper) trim() {
 // release gives the first n chunks back.
 func (k *keeper) release(n int) {
 	for _, c := range k.chunks[:n] {
-		chunks.Put(c)
+		c.Release()
 	}
 	k.chunks = slices.Delete(k.chunks, 0, n)
 	k.first += int64(n) * chunkPackets
@@ -225,7 +219,7 @@ func (k *keeper) handOut() {
 	for at := kept.First; at < k.n; {
 		i, off := int(at-k.first)/chunkPackets, int(at-k.first)%chunkPackets
 		count := min(chunkPackets-off, int(k.n-at))
-		b = append(b, k.chunks[i][off*salvage.PacketSize:(off+count)*salvage.PacketSize]...)
+		b = append(b, k.chunks[i].Bytes()[off*salvage.PacketSize:(off+count)*salvage.PacketSize]...)
 		at += int64(count)
 	}
 	*buf, kept.Packets = b, b
@@ -263,7 +257,7 @@ func (l shown) hole(out []salvage.Hole, first int64) []salvage.Hole {
 func (k *keeper) close() {
 	k.look(true)
 	for _, c := range k.chunks {
-		chunks.Put(c)
+		c.Release()
 	}
 	k.first, k.chunks, k.holes, k.tables, k.marks, k.shown = k.n, nil, nil, nil, nil, nil
 }
