@@ -22,7 +22,8 @@ type outcome struct {
 	cleanAll  int // received clean by every node
 	cleanOne  int // by exactly one
 	cleanNone int // by none
-	due       int // segments that must be clean in the end
+	together  int // segments that the nodes together received all of
+	due       int // of them, those that must be clean in the end
 	healed    int // of them, clean on all nodes in the end
 	wrong     int // called clean, and not what was sent
 	media     int64
@@ -117,9 +118,10 @@ func (l *lab) state(ctx context.Context) (text string, done bool) {
 				differ++
 			}
 		}
+		list := l.expect(s)
 		for _, n := range l.nodes {
 			have := cleanIdentities(n.stream(name))
-			for _, e := range l.expect(s) {
+			for _, e := range list {
 				if e.sure && !have[e.id] {
 					lacking++
 				}
@@ -152,8 +154,17 @@ func view(dir string) ([]archive.Element, error) {
 	return a.Span(0, 0)
 }
 
-// expect works out what must come of a stream.
+// expect works out what must come of a stream. The sources have ended.
 func (l *lab) expect(s int) []expected {
+	if list, ok := l.expected[s]; ok {
+		return list
+	}
+	list := l.workOut(s)
+	l.expected[s] = list
+	return list
+}
+
+func (l *lab) workOut(s int) []expected {
 	src := l.sources[s]
 	src.mu.Lock()
 	defer src.mu.Unlock()
@@ -168,7 +179,16 @@ func (l *lab) expect(s int) []expected {
 		n.mu.Unlock()
 		nodes = append(nodes, h)
 	}
-	return expectations(src.segs, src.times, src.periods, nodes, l.begin)
+	list := expectations(src.segs, src.times, src.periods, nodes, l.begin)
+	clean, err := union(src.opt, src.times, nodes)
+	if err != nil {
+		l.fault("%s: %v", l.streams[s], err)
+		return list
+	}
+	for i := range list {
+		list[i].sure = list[i].sure && clean[list[i].id]
+	}
+	return list
 }
 
 // account adds up what the paths and the network have counted.
@@ -306,6 +326,9 @@ func (l *lab) checkSegments(s int, list []expected, o *outcome) {
 		}
 		if clean == 1 {
 			o.cleanOne++
+		}
+		if e.due {
+			o.together++
 		}
 		if !e.sure {
 			continue

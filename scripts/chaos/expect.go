@@ -1,6 +1,14 @@
 package main
 
-import "time"
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testsrc"
+)
 
 // margin is how long after a segment's last datagram a node must live to count
 // as having completed it: what it salvages may be written a second later, and
@@ -17,8 +25,9 @@ type expected struct {
 	*reference
 	clean []bool // by node: nothing of it was lost there, alone
 	due   bool   // the nodes that lived until it was complete had all of it between them
-	// sure is due with a picture more on either side: what is lost of these may
-	// have held a part of it, so a segment that is not sure may end as damaged.
+	// sure is due, with a picture more on either side, and clean to a receiver
+	// of all that any node received: what was lost on all nodes beside it may have
+	// held a part of it, so a segment that is not sure may end as damaged.
 	sure bool
 	// wanted are pictures that must be there, [from, to): all where it is due,
 	// those behind a keyframe that a node which had just begun to listen got
@@ -80,6 +89,36 @@ func expect(r *reference, times []time.Time, periods []int, nodes []heard) expec
 		e.from = r.first
 	}
 	return e
+}
+
+// union records what a receiver would that gets each datagram that any node was
+// given while it lived, and returns the segments that are clean there.
+func union(opt testsrc.Options, times []time.Time, nodes []heard) (map[m4f.Identity]bool, error) {
+	gen, err := testsrc.New(opt)
+	if err != nil {
+		return nil, err
+	}
+	clean := map[m4f.Identity]bool{}
+	seg := segment.New(segment.Config{TargetDuration: target}, func(sg *m4f.Segment) {
+		if !sg.Header.Damaged() {
+			clean[sg.Header.ID] = true
+		}
+	})
+	for i, at := range times {
+		p, _, ok := gen.Next()
+		if !ok {
+			return nil, errors.New("the test stream ended")
+		}
+		if slices.ContainsFunc(nodes, func(h heard) bool { return h.given[i] && lived(h.lives, at) }) {
+			seg.Write(p)
+		}
+	}
+	return clean, nil
+}
+
+// lived says whether a node listened at a time.
+func lived(lives []life, at time.Time) bool {
+	return slices.ContainsFunc(lives, func(l life) bool { return !l.from.After(at) && (l.to.IsZero() || l.to.After(at)) })
 }
 
 // lifeOver is the life in which a node saw a segment to its end.

@@ -35,6 +35,7 @@ type lab struct {
 
 	stopSources context.CancelFunc
 	sending     sync.WaitGroup
+	expected    map[int][]expected    // by stream
 	before      map[m4f.Identity]bool // segments that were there before
 	exportFrom  m4f.UTC               // exports begin here; 0: at the beginning
 	begin       time.Time             // from when on all nodes recorded
@@ -52,7 +53,7 @@ const target = 4 * m4f.Timescale
 func newLab(opt *options, sc *scenario, dir string) (*lab, error) {
 	l := &lab{
 		opt: opt, scenario: sc, dir: dir, seed: opt.seed, length: opt.length(sc),
-		rng: rand.New(rand.NewPCG(opt.seed, hash(sc.name))), counts: map[string]int{},
+		rng: rand.New(rand.NewPCG(opt.seed, hash(sc.name))), counts: map[string]int{}, expected: map[int][]expected{},
 		log: log.New(os.Stderr, sc.name+": ", log.Ltime),
 	}
 	n, why, err := newNetwork(sc.nodes, opt.loopback)

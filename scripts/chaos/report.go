@@ -45,8 +45,8 @@ func (r *result) summary() string {
 }
 
 // tableHead is the head of the table of figures.
-const tableHead = `| scenario | for | ended | faults | pictures sent | missing | excused | segments | clean on all, one, none | due | of them clean | s to settle | heal delay, s: median, 99 %, most | datagrams lost | MB between, % of media | MB memory | command |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+const tableHead = `| scenario | for | ended | faults | pictures sent | missing | excused | segments | clean on all, one, none | together | due | of them clean | s to settle | heal delay, s: median, 99 %, most | datagrams lost | MB between, % of media | MB memory | command |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `
 
 // table writes the figures as Markdown.
@@ -70,10 +70,10 @@ func (r *result) row() string {
 	cells := []string{r.name, r.length.String(), ended, r.made()}
 	if o := r.outcome; o != nil {
 		cells = append(cells, fmt.Sprint(o.pictures), fmt.Sprint(o.missing), fmt.Sprint(o.excused), fmt.Sprint(o.segments),
-			fmt.Sprintf("%d, %d, %d", o.cleanAll, o.cleanOne, o.cleanNone), fmt.Sprint(o.due), share(int64(o.healed), int64(o.due)),
+			fmt.Sprintf("%d, %d, %d", o.cleanAll, o.cleanOne, o.cleanNone), fmt.Sprint(o.together), fmt.Sprint(o.due), share(int64(o.healed), int64(o.due)),
 			fmt.Sprintf("%.0f", o.settled.Seconds()), delays(o.delays), r.lostDatagrams(), r.moved(), fmt.Sprint(o.peak>>20))
 	} else {
-		cells = append(cells, slices.Repeat([]string{""}, 12)...)
+		cells = append(cells, slices.Repeat([]string{""}, 13)...)
 	}
 	cells = append(cells, fmt.Sprintf("`make chaos SCENARIO=%s SEED=%d TIME=%v BITRATE=%d`", r.name, r.seed, r.length, r.bitrate))
 	return "| " + strings.Join(cells, " | ") + " |"

@@ -17,6 +17,7 @@ import (
 // remembers every datagram: when it went out and which nodes it was given to. A
 // recorder of its own, which loses nothing, says what the segments should be.
 type source struct {
+	opt   testsrc.Options
 	gen   *testsrc.Generator
 	ref   *segment.Segmenter
 	paths []*path // one a node
@@ -46,11 +47,12 @@ const (
 )
 
 func newSource(target int64, bitrate int64, start int64, paths []*path) (*source, error) {
-	gen, err := testsrc.New(testsrc.Options{Bitrate: bitrate, StartPTS: start})
+	opt := testsrc.Options{Bitrate: bitrate, StartPTS: start}
+	gen, err := testsrc.New(opt)
 	if err != nil {
 		return nil, err
 	}
-	s := &source{gen: gen, paths: paths}
+	s := &source{opt: opt, gen: gen, paths: paths}
 	s.ref = segment.New(segment.Config{TargetDuration: target}, s.segment)
 	return s, nil
 }
