@@ -95,7 +95,7 @@ func (s *side) pass(from, to int) {
 	}
 }
 
-// occurs is where the packets of a class or of a kind are in both copies.
+// occurs is where the packets of a class are in both copies.
 type occurs struct {
 	a, b   int32 // the last one
 	na, nb uint8 // how many, 2: more than one
@@ -106,9 +106,17 @@ func (o *occurs) inB(k int) { o.b, o.nb = int32(k), min(o.nb+1, 2) }
 
 // classes are the different packets of both copies.
 type classes struct {
-	number int
+	occurs []occurs // of each class
 	kinds  []int32  // of each class: equal in packets that differ in their counter alone
-	occurs []occurs // of each kind
+	times  []uint8  // of each kind: how often it is in one of the copies, maxRepeats+1: more
+}
+
+// anchoring says whether a packet that each copy has once may be taken for the same
+// one. What comes again and again with other counters (tables, stuffing) may not,
+// since each copy may have lost another one of it; nor may a packet that carries
+// nothing.
+func (c *classes) anchoring(h *head) bool {
+	return h.flags&(payload|timed) != 0 && c.times[c.kinds[h.class]] <= maxRepeats
 }
 
 // table numbers byte strings. It compares bytes, so that no collision of hashes
@@ -158,17 +166,26 @@ func classify(a, b *side) *classes {
 	}
 	a.markDuplicates()
 	b.markDuplicates()
-	c := &classes{number: len(t.examples), kinds: make([]int32, len(t.examples))}
-	kinds := newTable(c.number)
+	n := len(t.examples)
+	c := &classes{occurs: make([]occurs, n), kinds: make([]int32, n)}
+	kinds := newTable(n)
 	for k, p := range t.examples {
 		c.kinds[k] = kinds.find(p[4:]) // the same on two PIDs: no harm
 	}
-	c.occurs = make([]occurs, len(kinds.examples))
 	for k := range a.heads {
-		c.occurs[c.kinds[a.heads[k].class]].inA(k)
+		c.occurs[a.heads[k].class].inA(k)
 	}
 	for k := range b.heads {
-		c.occurs[c.kinds[b.heads[k].class]].inB(k)
+		c.occurs[b.heads[k].class].inB(k)
+	}
+	c.times = make([]uint8, len(kinds.examples))
+	for _, s := range []*side{a, b} {
+		times := make([]uint8, len(c.times))
+		for k := range s.heads {
+			kind := c.kinds[s.heads[k].class]
+			times[kind] = min(times[kind]+1, maxRepeats+1)
+			c.times[kind] = max(c.times[kind], times[kind])
+		}
 	}
 	return c
 }
@@ -189,22 +206,19 @@ func (s *side) markDuplicates() {
 type pair struct{ a, b int32 }
 
 // anchors are the packets that occur exactly once in each copy, in the order
-// that both have them in. What comes again with another counter (tables,
-// stuffing) is none of them, since each copy may have lost another one of it; nor
-// is a packet that carries nothing. Where anchors are few, since the source
-// repeats itself byte for byte (a clip that is looped), packets that occur a few
-// times are paired in every way, and the longest order is what tells.
+// that both have them in. Where they are few, since the source repeats itself byte
+// for byte (a clip that is looped), packets that occur a few times are paired in
+// every way, and the longest order is what tells.
 func anchors(a, b *side, c *classes) []pair {
 	var out []pair
 	for k := range a.heads {
 		h := &a.heads[k]
-		o := &c.occurs[c.kinds[h.class]]
-		if o.na == 1 && o.nb == 1 && b.heads[o.b].class == h.class && h.flags&(payload|timed) != 0 {
+		if o := &c.occurs[h.class]; o.na == 1 && o.nb == 1 && c.anchoring(h) {
 			out = append(out, pair{int32(k), o.b})
 		}
 	}
 	if 2*len(out) < min(len(a.heads), len(b.heads)) {
-		if all := certain(repeated(a, b, c.number)); dense(all) {
+		if all := certain(repeated(a, b, len(c.kinds))); dense(all) {
 			return all
 		}
 	}

@@ -117,16 +117,16 @@ type chain struct {
 }
 
 type merger struct {
-	a, b   *side
-	out    []int32 // the result: numbers in a, and in b with the length of a added
-	chains [pids]chain
-	free   [pids]bool // the PID's counter never counts
-	doubts []Hole     // in the result: packets were left out there
-	gain   Gain
-	budget int     // cells that weaves may still visit
-	kinds  []int32 // of each class: equal in packets that differ in their counter alone
-	lumps  int     // packets that may be lost at once
-	weave  weaver
+	classes *classes
+	a, b    *side
+	out     []int32 // the result: numbers in a, and in b with the length of a added
+	chains  [pids]chain
+	free    [pids]bool // the PID's counter never counts
+	doubts  []Hole     // in the result: packets were left out there
+	gain    Gain
+	budget  int // cells that weaves may still visit
+	lumps   int // packets that may be lost at once
+	weave   weaver
 }
 
 func newMerger(a, b *Copy) *merger {
@@ -170,9 +170,8 @@ func (m *merger) run() {
 		}
 		return
 	}
-	classes := classify(m.a, m.b)
-	m.kinds = classes.kinds
-	pairs := m.count(anchors(m.a, m.b, classes))
+	m.classes = classify(m.a, m.b)
+	pairs := m.count(anchors(m.a, m.b, m.classes))
 	number(m.a, m.b, pairs)
 	m.lumps = lumps(pairs)
 	a, b := 0, 0

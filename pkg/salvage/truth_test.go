@@ -56,15 +56,15 @@ type tally struct {
 	healable  int // clean in what both received together, in order
 	healed    int // clean in the merge
 	wrong     int // clean in the merge, and not in the source
-	deceiving int // of these, those that an undamaged order shows clean too: the loss is invisible
+	unseen    int // of these, those that what both received gives too: lost unseen, or ahead of the copies
 	misplaced int // runs whose merge is not in the order of the source
 	took      time.Duration
 	bytes     int
 }
 
 func (t tally) String() string {
-	return fmt.Sprintf("%4d runs, %5d segments, %5d clean at a node, %5d healable, %5d healed, %d wrong (%d deceiving), %d misplaced, %.0f MB/s",
-		t.runs, t.segments, t.alone, t.healable, t.healed, t.wrong, t.deceiving, t.misplaced, float64(t.bytes)/1e6/t.took.Seconds())
+	return fmt.Sprintf("%4d runs, %5d segments, %5d clean at a node, %5d healable, %5d healed, %d wrong, %d of them without a merge too, %d misplaced, %.0f MB/s",
+		t.runs, t.segments, t.alone, t.healable, t.healed, t.wrong, t.unseen, t.misplaced, float64(t.bytes)/1e6/t.took.Seconds())
 }
 
 // generated is the stream of the test source.
@@ -273,7 +273,7 @@ func (tl *tally) run(tr *truth, sc scenario, rng *rand.Rand) {
 		if whole && !tr.known[id] {
 			tl.wrong++
 			if has(together, id) {
-				tl.deceiving++
+				tl.unseen++
 			}
 		}
 	}
@@ -307,7 +307,7 @@ func runScenarios(t *testing.T, names []string, load func(string) []byte, list [
 				out[i].run(tr, sc, rand.New(rand.NewPCG(uint64(seed), uint64(i))))
 			}
 			got := out[i]
-			if got.wrong-got.deceiving > before.wrong-before.deceiving || got.misplaced > before.misplaced {
+			if got.wrong-got.unseen > before.wrong-before.unseen || got.misplaced > before.misplaced {
 				t.Errorf("%s, %s: %v", filepath.Base(name), sc.name, got)
 			}
 			if testing.Verbose() {

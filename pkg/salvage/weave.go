@@ -140,25 +140,24 @@ func (m *merger) weaveMiddle(from, to [2]int, depth int) bool {
 // innerAnchors are the packets that each copy has exactly once in a region, as
 // anchors does.
 func (m *merger) innerAnchors(from, to [2]int) []pair {
-	kinds := make(map[int32]occurs, to[0]-from[0])
+	classes := make(map[int32]occurs, to[0]-from[0])
 	for k := from[0]; k < to[0]; k++ {
-		kind := m.kinds[m.a.heads[k].class]
-		o := kinds[kind]
+		h := &m.a.heads[k]
+		o := classes[h.class]
 		o.inA(k)
-		kinds[kind] = o
+		classes[h.class] = o
 	}
 	for k := from[1]; k < to[1]; k++ {
-		kind := m.kinds[m.b.heads[k].class]
-		if o, ok := kinds[kind]; ok {
+		h := &m.b.heads[k]
+		if o, ok := classes[h.class]; ok {
 			o.inB(k)
-			kinds[kind] = o
+			classes[h.class] = o
 		}
 	}
 	var out []pair
 	for k := from[0]; k < to[0]; k++ {
 		h := &m.a.heads[k]
-		o := kinds[m.kinds[h.class]]
-		if o.na == 1 && o.nb == 1 && m.b.heads[o.b].class == h.class && h.flags&(payload|timed) != 0 {
+		if o := classes[h.class]; o.na == 1 && o.nb == 1 && m.classes.anchoring(h) {
 			out = append(out, pair{int32(k), o.b})
 		}
 	}
