@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,15 @@ func TestDescriptorsUsedUp(t *testing.T) {
 	at := time.Now()
 	within(t, time.Minute, "it records again", func() bool { return wroteWhole(n.stream("x"), at) })
 	within(t, time.Minute, "it answers again and is healthy", func() bool { st := n.status(); return st != nil && st.Healthy })
+	within(t, 10*time.Second, "the archive says why there is a gap", func() bool {
+		events, _ := filepath.Glob(filepath.Join(n.stream("x"), "*/*/*/*/events.jsonl"))
+		for _, path := range events {
+			if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), "too many open files") {
+				return true
+			}
+		}
+		return false
+	})
 	if told := strings.Count(n.text(), "too many open files"); told > 4 {
 		t.Errorf("it is told %d times", told)
 	}

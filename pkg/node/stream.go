@@ -109,7 +109,7 @@ func (s *stream) Serve(ctx context.Context) error {
 	}
 	sup := suture.New(s.cfg.Name, s.node.spec(s.log))
 	sup.Add(&pruner{s: s})
-	sup.Add(&noter{s})
+	sup.Add(&noter{s: s})
 	sup.Add(&keeper{s})
 	sup.Add(&verifier{s: s})
 	sup.Add(&mender{s})
@@ -196,38 +196,81 @@ func (s *stream) keepNotes() {
 	for {
 		select {
 		case e := <-s.notes:
-			s.keepNote(e)
+			_ = s.keepNote(e) // it is the end: there is no later
 		default:
 			return
 		}
 	}
 }
 
-func (s *stream) keepNote(e event.Event) {
+// keepNote writes an event.
+func (s *stream) keepNote(e event.Event) error {
 	a := s.archive()
 	if a == nil {
-		return
+		return nil // there is nowhere to keep it
 	}
-	if err := a.Note(e); err != nil {
+	err := a.Note(e)
+	if err != nil {
 		s.log.Debug("event could not be kept", "kind", e.Kind, "msg", e.Msg, "err", err)
 	}
+	return err
 }
 
+const (
+	// notesAgain is how often events are tried again that could not be written:
+	// they say why the disk, or the process, could not do it.
+	notesAgain = 2 * time.Second
+	// mostNotes is how many of them wait, and notesWait for how long.
+	mostNotes = 64
+	notesWait = time.Hour
+)
+
 // noter writes events.
-type noter struct{ s *stream }
+type noter struct {
+	s       *stream
+	waiting []event.Event // could not be written
+	since   time.Time     // when the first of them could not
+}
 
 func (n *noter) String() string { return "events of " + n.s.cfg.Name }
 
 // Serve implements suture.Service.
 func (n *noter) Serve(ctx context.Context) error {
+	t := time.NewTicker(notesAgain)
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			n.again()
 			return ctx.Err()
 		case e := <-n.s.notes:
-			n.s.keepNote(e)
+			n.keep(e)
+		case <-t.C:
+			n.again()
 		}
 	}
+}
+
+// keep writes an event behind those that wait.
+func (n *noter) keep(e event.Event) {
+	switch {
+	case len(n.waiting) >= mostNotes: // the first ones tell what began it
+	case len(n.waiting) > 0:
+		n.waiting = append(n.waiting, e)
+	case n.s.keepNote(e) != nil:
+		n.waiting, n.since = append(n.waiting, e), time.Now()
+	}
+}
+
+// again tries to write what waits.
+func (n *noter) again() {
+	for len(n.waiting) > 0 {
+		if n.s.keepNote(n.waiting[0]) != nil && time.Since(n.since) < notesWait {
+			return
+		}
+		n.waiting = n.waiting[1:]
+	}
+	n.waiting = nil
 }
 
 // keeper makes an archive anew whose directory is gone: another disk may have
