@@ -131,3 +131,28 @@ func TestBegunOnAWrongClock(t *testing.T) {
 		t.Errorf("%d hours of %d are left", n, before)
 	}
 }
+
+// TestClockBackAndAhead: time that a clock loses and gains again explains nothing.
+func TestClockBackAndAhead(t *testing.T) {
+	d := newDiary(t, 72*time.Hour)
+	d.day(80)
+	before := d.hours()
+	for i := range 3 {
+		right := d.clock.Now()
+		d.clock.Step(right.Add(-26 * time.Hour))
+		if err := d.prune(false); err != nil {
+			t.Fatal(err)
+		}
+		d.clock.Step(right.Add(26 * time.Hour))
+		u := m4f.UTCOf(d.clock.Now())
+		write(t, d.s, Live, spec{media: int64(u) & (m4f.Wrap - 1), utc: u, duration: 60 * sec, content: uint64(i)}.build(t))
+		d.clock.Advance(time.Minute)
+		if err := d.prune(false); err == nil {
+			t.Error("a day too much goes, and nothing is said")
+		}
+		d.clock.Step(right.Add(2 * time.Minute))
+	}
+	if n := d.hours(); n < before-1 {
+		t.Errorf("%d hours of %d are left", n, before)
+	}
+}
