@@ -106,7 +106,7 @@ func equalViews(t testing.TB, archives []*archive.Stream) error {
 // recorded at some of them, and end with equal views, without a segment in them
 // that overlaps another.
 func TestFollowProperty(t *testing.T) {
-	fewerChecks(t, 6)
+	fewerChecks(t, 12)
 	rapid.Check(t, func(rt *rapid.T) {
 		draw := func(label string, from int) []spec {
 			return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) spec {
@@ -461,15 +461,22 @@ func TestFollowRecoveringPeer(t *testing.T) {
 // and what it has pruned does not come back.
 func TestFollowDepth(t *testing.T) {
 	const hours = 3
-	b := newArchive(t, clean(0, hours*900)...)
-	a := newArchive(t)
+	var long []spec
+	for n := range hours * 60 {
+		long = append(long, spec{n: n, duration: 60 * second})
+	}
+	b := newArchive(t, long...)
+	a, err := archive.Create(scratchDir(t)+"/x", "", archive.CreateOptions{TargetDuration: 60 * second})
+	if err != nil {
+		t.Fatal(err)
+	}
 	clock := newManualClock()
 	clock.now = epoch.Add(hours * hour).Time()
 	f := startFollowing(t, a, servePeer(t, b), FollowOptions{Clock: clock, Depth: 2 * time.Hour})
 	until(t, "filled", func() bool { s := f.Stats(); return !s.Reconciled.IsZero() && s.Pending == 0 })
 	from := (epoch.Add((hours - 2) * hour)) / hour * hour
 	els := view(t, a)
-	if len(els) == 0 || els[0].UTC < from || els[0].UTC > from.Add(length) || els[len(els)-1].End() != epoch.Add(hours*hour) {
+	if len(els) == 0 || els[0].UTC < from || els[0].UTC > from.Add(60*second) || els[len(els)-1].End() != epoch.Add(hours*hour) {
 		t.Fatalf("%d segments, from %v, want from %v", len(els), els[0].UTC.Time(), from.Time())
 	}
 	if _, err := a.Prune(clock.Now(), archive.PruneOptions{Depth: time.Hour, Force: true}); err != nil {

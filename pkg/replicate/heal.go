@@ -307,12 +307,14 @@ func (h *Healer) take(u *unit, m *merged, dryRun bool) (added int, err error) {
 	return added, nil
 }
 
-// replace keeps a merged copy in place of those that it was made of, if it lacks
-// less than they and something of it is still to be healed.
+// replace keeps a merged copy in place of those that it was made of, if it has more
+// than they and something of it is still to be healed. That it lacks no fewer packets
+// by the counters is no reason against it: a segment may be damaged by what went
+// before. Copies only grow by that, so it comes to an end.
 func (h *Healer) replace(u *unit, m *merged) {
 	lost, damaged := u.lost()
 	if len(m.left) == 0 || len(m.left) > salvage.MaxSegments || m.gained == 0 ||
-		len(m.left) > damaged || len(m.left) == damaged && m.lost >= lost {
+		len(m.left) > damaged || m.lost > lost {
 		return
 	}
 	_, err := h.store.Put(&salvage.Merged{Copy: *m.copy, Segments: m.left, Gained: min(m.gained, m.copy.Len())}, u.own...)
