@@ -22,6 +22,7 @@ type outcome struct {
 	cleanAll  int // received clean by every node
 	cleanOne  int // by exactly one
 	cleanNone int // by none
+	stalls    int // times that the machine stalled
 	together  int // segments that the nodes together received all of
 	due       int // of them, those that must be clean in the end
 	healed    int // of them, clean on all nodes in the end
@@ -174,6 +175,9 @@ func (l *lab) workOut(s int) []expected {
 		p.mu.Lock()
 		h := heard{given: p.given.clone()}
 		p.mu.Unlock()
+		for d := range h.given {
+			h.given[d] = h.given[d] && !src.afterStall(src.times[d])
+		}
 		n.mu.Lock()
 		h.lives = slices.Clone(n.lives)
 		n.mu.Unlock()
@@ -195,6 +199,7 @@ func (l *lab) workOut(s int) []expected {
 func (l *lab) account(o *outcome) {
 	o.lost, o.blocked = make([]int64, len(l.nodes)), make([]int64, len(l.nodes))
 	for _, s := range l.sources {
+		o.stalls = max(o.stalls, len(s.stalls))
 		o.datagrams += int64(len(s.times))
 		for i, p := range s.paths {
 			o.lost[i] += p.counts.lost()

@@ -191,7 +191,7 @@ func (l *lab) configure(in inputs, extra ...string) error {
 		}
 		for s, name := range l.streams {
 			fmt.Fprintf(&b, "stream %s {\n", name)
-			lines := append(in(l, i, s), fmt.Sprintf("dvr %s 3d replicate;", n.dir), "source_timeout 3s;", "return_after 3s;")
+			lines := append(in(l, i, s), fmt.Sprintf("dvr %s 3d replicate;", n.dir), "source_timeout 5s;", "return_after 3s;")
 			for _, line := range append(lines, extra...) {
 				fmt.Fprintln(&b, "  "+line)
 			}

@@ -86,6 +86,9 @@ func (r *result) made() string {
 		list = append(list, fmt.Sprintf("%d %s", r.counts[name], name))
 	}
 	list = append(list, r.notes...)
+	if r.outcome != nil && r.outcome.stalls > 0 {
+		list = append(list, fmt.Sprintf("the machine stalled %d times", r.outcome.stalls))
+	}
 	if r.outcome != nil && r.outcome.dated > 100*time.Millisecond {
 		list = append(list, fmt.Sprintf("times of segments up to %.1f s apart", r.outcome.dated.Seconds()))
 	}

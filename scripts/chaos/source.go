@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type source struct {
 	periods []int       // the datagram in which each picture's tables begin
 	tables  int         // the datagram of the last PAT
 	segs    []*reference
+	stalls  []time.Time // when the sender went on after the machine had stalled
 	err     error
 }
 
@@ -44,6 +46,13 @@ const (
 	grid = 10 * time.Millisecond
 	// gop is how many pictures lie between two keyframes of the test stream.
 	gop = 50
+	// stall is how late the sender must be for the machine to have stalled: nodes
+	// may have taken the source for lost, and what then comes all at once meets
+	// sockets that are opened again.
+	stall = 2 * time.Second
+	// afterStall is for how long what is sent behind a stall counts as given to
+	// nobody.
+	afterStall = 3 * time.Second
 )
 
 func newSource(target int64, bitrate int64, start int64, paths []*path) (*source, error) {
@@ -86,6 +95,7 @@ func (s *source) run(ctx context.Context) error {
 		for list = list[:0]; due <= time.Since(start) && len(list) < 256; p, due, _ = s.gen.Next() {
 			list = append(list, p)
 		}
+		s.late(list, start)
 		if err := s.send(list); err != nil {
 			return err
 		}
@@ -97,6 +107,24 @@ func (s *source) run(ctx context.Context) error {
 		}
 	}
 	return s.err
+}
+
+// late notes a stall: nothing has gone out for some time.
+func (s *source) late(list [][]byte, start time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := start
+	if len(s.times) > 0 {
+		last = s.times[len(s.times)-1]
+	}
+	if now := time.Now(); len(list) > 0 && now.Sub(last) > stall {
+		s.stalls = append(s.stalls, now)
+	}
+}
+
+// afterStall says whether a datagram went out just behind a stall, under the lock.
+func (s *source) afterStall(at time.Time) bool {
+	return slices.ContainsFunc(s.stalls, func(t time.Time) bool { return !at.Before(t) && at.Sub(t) < afterStall })
 }
 
 func (s *source) send(list [][]byte) error {
