@@ -8,3 +8,6 @@ func KeptPackets(s *Segmenter) int64 { return s.kept.n }
 
 // WritePacket writes one packet that is in its place.
 func WritePacket(s *Segmenter, p []byte) { s.dmx.WritePackets(p) }
+
+// HeldPackets is how many packets of the program are in memory.
+func HeldPackets(s *Segmenter) int64 { return s.kept.n - s.kept.first }

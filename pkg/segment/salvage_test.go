@@ -109,6 +109,9 @@ func TestResegment(t *testing.T) {
 	tried, equal, last := 0, 0, 0
 	hardAndPlain(t, every(), func(t *testing.T, ts []byte) {
 		for _, d := range []time.Duration{500 * time.Millisecond, time.Second, 4 * time.Second} {
+			if less > 1 && d == time.Second {
+				continue
+			}
 			r := recordPackets(ts, d, true, false, nil)
 			ids := identities(r.segs)
 			for n, s := range r.segs {
