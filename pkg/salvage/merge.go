@@ -14,7 +14,8 @@ type Gain struct {
 	Filled  int // holes of either copy that the other one filled
 }
 
-// Merge makes one copy of two that were heard of the same stretch. Both orders
+// Merge makes one copy of two that were heard of the same stretch; MERGE.md has
+// the rules and what each is there for. Both orders
 // of the arguments give the same packets. The result is in the order in which
 // the packets were sent: packets whose place is not certain are left out, and
 // a hole says so.

@@ -431,7 +431,7 @@ func (s *source) lossy(t *rapid.T, name string) *Copy {
 func TestMergedCopiesKeepTheSourcesOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSource(rapid.Uint64().Draw(t, "source"))
-		s.program(rapid.IntRange(50, 3000).Draw(t, "packets"))
+		s.program(rapid.IntRange(50, 1200).Draw(t, "packets"))
 		if rapid.Bool().Draw(t, "begins anew") {
 			s.jump(videoPID)
 			s.jump(audioPID)
@@ -487,7 +487,7 @@ func TestWorkOfAMergeIsBounded(t *testing.T) {
 		}
 		for _, c := range []*Copy{a, b} {
 			c.Packets = append(c.Packets, s.c.Packets[n*PacketSize:]...)
-			loose(c, 1500)
+			loose(c, 900)
 		}
 	}
 	m := newMerger(a, b)

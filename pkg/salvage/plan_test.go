@@ -239,7 +239,7 @@ func TestLostPacketChangesFewBlocks(t *testing.T) {
 	for _, b := range Blocks(all) {
 		have[b] = true
 	}
-	for lost := 0; lost < all.Len(); lost += 13 {
+	for lost := 0; lost < all.Len(); lost += 61 {
 		changed := 0
 		for _, b := range Blocks(without(all, func(k int) bool { return k == lost })) {
 			if !have[b] {

@@ -137,27 +137,28 @@ func (m *merger) weaveMiddle(from, to [2]int, depth int) bool {
 	return m.weaveInside(from, to, depth+1)
 }
 
-// innerAnchors are the packets that each copy has exactly once in a region, as
-// anchors does.
+// innerAnchors are the packets that each copy has exactly once in a region, and
+// not with another counter either.
 func (m *merger) innerAnchors(from, to [2]int) []pair {
-	classes := make(map[int32]occurs, to[0]-from[0])
+	kinds := make(map[int32]occurs, to[0]-from[0])
 	for k := from[0]; k < to[0]; k++ {
-		h := &m.a.heads[k]
-		o := classes[h.class]
+		kind := m.classes.kinds[m.a.heads[k].class]
+		o := kinds[kind]
 		o.inA(k)
-		classes[h.class] = o
+		kinds[kind] = o
 	}
 	for k := from[1]; k < to[1]; k++ {
-		h := &m.b.heads[k]
-		if o, ok := classes[h.class]; ok {
+		kind := m.classes.kinds[m.b.heads[k].class]
+		if o, ok := kinds[kind]; ok {
 			o.inB(k)
-			classes[h.class] = o
+			kinds[kind] = o
 		}
 	}
 	var out []pair
 	for k := from[0]; k < to[0]; k++ {
 		h := &m.a.heads[k]
-		if o := classes[h.class]; o.na == 1 && o.nb == 1 && m.classes.anchoring(h) {
+		o := kinds[m.classes.kinds[h.class]]
+		if o.na == 1 && o.nb == 1 && m.b.heads[o.b].class == h.class && h.flags&(payload|timed) != 0 {
 			out = append(out, pair{int32(k), o.b})
 		}
 	}
