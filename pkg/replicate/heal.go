@@ -192,7 +192,7 @@ func (h *Healer) unit(ctx context.Context, src Side, u *unit, o *HealOptions) (g
 		return got, err
 	}
 	got.Packets = g.fetched
-	if g.fetched > 0 {
+	if g.more {
 		if got.Segments, err = h.merge(ctx, u, g, o); err != nil {
 			return got, err
 		}
@@ -288,11 +288,11 @@ func (h *Healer) take(u *unit, m *merged, dryRun bool) (added int, err error) {
 			continue
 		}
 		if wants[0].Local {
-			err = h.writer.Copy(wants[0].Header)
+			err = unwritten(&wants[0], nil, h.writer.Copy(wants[0].Header))
 		} else {
 			one := *seg
 			one.Header = wants[0].Header
-			err = h.writer.Append(&one)
+			err = unwritten(&wants[0], &one, h.writer.Append(&one))
 		}
 		if err != nil {
 			return added - 1, err

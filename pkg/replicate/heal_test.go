@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -214,6 +215,58 @@ func TestHeal(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A datagram that both nodes lost damages a segment for good. Its merged copies
+// stay, and have packets that the own copy of the next segment lacks, so that none
+// is fetched for that one: it is merged all the same.
+func TestHealBesideDamage(t *testing.T) {
+	ts := source(t, 20*time.Second)
+	const d, step = 2 * time.Second, 50
+	for _, seed := range []uint64{17, 18, 19} {
+		lost := []map[int]bool{{}, {}}
+		both := map[int]bool{}
+		r := rand.New(rand.NewPCG(seed, 3))
+		for n := 60; n < count(ts); n++ {
+			if r.Float64() < 0.012 {
+				lost[r.IntN(2)][n] = true
+				n += 3
+			} else if r.Float64() < 0.002 {
+				lost[0][n], lost[1][n], both[n] = true, true, true
+				n += 3
+			}
+		}
+		nodes := []*lossy{newLossy(t, d), newLossy(t, d)}
+		meet := func() {
+			for i, l := range nodes {
+				if _, err := l.h.Heal(t.Context(), Dir{nodes[1-i].a}, HealOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for n := 0; n < count(ts); n += step {
+			for i, l := range nodes {
+				l.hear(ts, n, n+step, in(lost[i]))
+			}
+			meet()
+		}
+		for _, l := range nodes {
+			l.end(t)
+		}
+		meet()
+		meet()
+		got := identities(t, nodes[0].a)
+		maps.Copy(got, identities(t, nodes[1].a))
+		want := identities(t, record(t, ts, d, in(both)).a)
+		if len(want) < 3 {
+			t.Fatalf("seed %d: %d segments that both together heard", seed, len(want))
+		}
+		for id := range want {
+			if !got[id] {
+				t.Errorf("seed %d: segment %s is clean on neither node", seed, id)
+			}
+		}
 	}
 }
 

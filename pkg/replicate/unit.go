@@ -147,16 +147,19 @@ type gathered struct {
 	copies  []*salvage.Copy // one for each run
 	own     int             // packets of the longest of the own ones
 	fetched int64           // packets that came from the other side
+	more    bool            // the others have packets that the own ones lack
 }
 
-// gather reads the own copies and fetches the others. With nothing fetched the
-// other side has nothing that the own one lacks.
+// gather reads the own copies and fetches the others. What the own ones lack need
+// not have been fetched for that: it may be in an entry beside the unit, into
+// which a merge has brought it.
 func (u *unit) gather(ctx context.Context, store *salvage.Store, src Side, flow *Flow) (*gathered, error) {
 	g := &gathered{}
 	var err error
 	if g.copies, g.own, err = u.read(store); err != nil {
 		return nil, err
 	}
+	have := tally(g.copies)
 	pool := u.pool(store, g.copies)
 	for _, group := range salvage.Adjoin(u.theirs) {
 		list := make([]*salvage.Copy, 0, len(group))
@@ -178,8 +181,40 @@ func (u *unit) gather(ctx context.Context, store *salvage.Store, src Side, flow 
 			return nil, err
 		}
 		g.copies = append(g.copies, c)
+		g.more = g.more || exceeds(c, have)
 	}
 	return g, nil
+}
+
+// tally says how often a packet of each hash is in the copy that has most of them.
+func tally(copies []*salvage.Copy) map[uint32]int {
+	most := map[uint32]int{}
+	for _, c := range copies {
+		for h, n := range occurrences(c) {
+			most[h] = max(most[h], n)
+		}
+	}
+	return most
+}
+
+// exceeds says whether a copy has packets that are not in a tally, or has some of
+// them more often: the packets of a table come again and again with the same
+// bytes.
+func exceeds(c *salvage.Copy, have map[uint32]int) bool {
+	for h, n := range occurrences(c) {
+		if n > have[h] {
+			return true
+		}
+	}
+	return false
+}
+
+func occurrences(c *salvage.Copy) map[uint32]int {
+	n := make(map[uint32]int, c.Len())
+	for _, h := range salvage.Hashes(c) {
+		n[h]++
+	}
+	return n
 }
 
 // merge makes one copy of all and cuts it again.
