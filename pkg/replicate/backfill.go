@@ -478,6 +478,9 @@ func (f *filler) fill(ctx context.Context, wants []archive.Want) error {
 	if failed == nil {
 		failed = ctx.Err()
 	}
+	if failed == nil && done < len(wants) {
+		failed = errClosed
+	}
 	if failed != nil {
 		f.result.Left += len(wants) - done
 	}
@@ -522,8 +525,10 @@ func (f *filler) take(ctx context.Context, got fetched) error {
 	}
 	f.Refused.remove(occurrence{w.ID, w.UTC})
 	if err := f.put(w, got.seg); err != nil {
-		return err
+		f.Share.failed(err)
+		return bare(err)
 	}
+	f.Share.wrote()
 	if f.OnTaken != nil {
 		f.OnTaken(w.Record)
 	}

@@ -21,6 +21,7 @@ type fetched struct {
 	err  error
 	came int64 // bytes of it that count as under way
 
+	done   func()  // ends its turn
 	flight *flight // of a segment that others are kept from fetching
 	gone   bool    // it is no longer wanted: another peer gave it meanwhile
 }
@@ -47,7 +48,7 @@ type fetcher struct {
 const tickEvery = 250 * time.Millisecond
 
 // get gets segments, and calls fn with each in their order until it returns
-// false or the context ends. No more than jobs segments are in memory.
+// false, the context ends or the archive cannot be written. No more than jobs segments are in memory.
 func (f *fetcher) get(ctx context.Context, wants []archive.Want, fn func(fetched) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -75,15 +76,21 @@ func (f *fetcher) start(ctx context.Context, wants []archive.Want, queue chan<- 
 		if f.heal && f.share.yield(ctx, nil, yieldSegment) != nil || f.slots().take(ctx) != nil {
 			return
 		}
+		done, err := f.share.turn(ctx)
+		if err != nil {
+			f.slots().give()
+			return
+		}
 		c := make(chan fetched, 1)
 		select {
 		case queue <- c:
 		case <-ctx.Done():
+			done()
 			f.slots().give()
 			return
 		}
 		go func() {
-			got := fetched{want: w}
+			got := fetched{want: w, done: done}
 			if !w.Local {
 				f.fetch(ctx, &got)
 			}
@@ -103,6 +110,7 @@ func (f *fetcher) slots() Slots {
 // finish lets others go on once a segment is where it belongs.
 func (f *fetcher) finish(got *fetched) {
 	f.share.land(got.want.ID, got.flight)
+	got.done()
 	f.slots().give()
 }
 
@@ -175,8 +183,8 @@ func (f *fetcher) one(ctx context.Context, rec *archive.Record, fl *flight) (seg
 
 // yield is what a flow calls to let what is live go first; nil where this is.
 func (f *fetcher) yield(fl *flight) func(context.Context) error {
-	if !f.heal || f.share == nil {
-		return nil
+	if !f.heal || f.share == nil || !f.share.gate.trusted() {
+		return nil // what is live may wait for the turn of this one
 	}
 	return func(ctx context.Context) error { return f.share.yield(ctx, fl, yieldRead) }
 }

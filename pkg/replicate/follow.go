@@ -172,7 +172,10 @@ func (f *Follower) Stats() FollowStats {
 
 // Reconcile asks for a comparison of the archives, now or as soon as the peer
 // is reached.
-func (f *Follower) Reconcile() { signal(f.compare) }
+func (f *Follower) Reconcile() {
+	f.Share.gate.hurry(f.Clock.Now())
+	signal(f.compare)
+}
 
 func signal(c chan struct{}) {
 	select {
@@ -441,6 +444,10 @@ func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord)
 	if due = f.postpone(due); len(due) == 0 {
 		return
 	}
+	if wait := f.room(); wait > 0 {
+		f.hold(due, wait)
+		return
+	}
 	slices.SortStableFunc(due, func(a, b pendingRecord) int { return cmp.Compare(a.UTC, b.UTC) })
 	wants, err := f.wants(sink, due)
 	if err != nil {
@@ -475,9 +482,11 @@ func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord)
 			// Another peer was faster.
 		} else if got.err == nil {
 			if err := sink.put(&got.want, got.seg); err != nil {
-				f.writeFailed(err)
+				f.Share.failed(err)
+				f.writeFailed(bare(err))
 				return false
 			}
+			f.Share.wrote()
 			f.taken(&got.want)
 		} else if later(got.err) {
 			f.again(pending[occurrence{got.want.ID, got.want.UTC}])
@@ -536,6 +545,46 @@ const (
 	// fullAgainIn is when the archive is tried again that could not be written.
 	fullAgainIn = 3 * time.Second
 )
+
+// room says whether segments may be fetched: 0, or in what time that is to be asked
+// again, because the archive cannot be written. What could not be written is tried.
+func (f *Follower) room() (wait time.Duration) {
+	wait = f.Share.gate.try(f.Clock.Now(), func(e *unwrittenError) error {
+		wants, err := f.dst.Wants([]archive.Record{e.want.Record})
+		if err != nil || len(wants) == 0 {
+			return err
+		}
+		info, err := f.dst.Info()
+		if err != nil {
+			return err
+		}
+		sink := newSink(f.dst, f.Writer)
+		sink.newest = info.Newest
+		if wants[0].Local = wants[0].Local || e.seg == nil; !wants[0].Local {
+			e.seg.Header = wants[0].Header
+		}
+		err = sink.put(&wants[0], e.seg)
+		if err = errors.Join(err, sink.close()); err == nil {
+			f.taken(&wants[0])
+		}
+		return err
+	})
+	if wait == 0 {
+		f.writeFailed(nil)
+	}
+	return wait
+}
+
+// hold puts records back until the archive can be written.
+func (f *Follower) hold(due []pendingRecord, wait time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := f.Clock.Now().Add(wait)
+	for _, p := range due {
+		p.due = at
+		f.pushLocked(p)
+	}
+}
 
 // again puts a record back for later; one that is not known is left to
 // reconciliation.
@@ -608,10 +657,16 @@ func (f *Follower) reconcile(ctx context.Context) error {
 		if !connected {
 			continue
 		}
+		for wait := f.room(); wait > 0; wait = f.room() {
+			if err := f.sleep(ctx, wait); err != nil {
+				return err
+			}
+		}
 		err := f.reconcileOnce(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		full := f.Share.gate.failed(err) || errors.Is(err, errClosed)
 		if err == nil {
 			said, pause = "", f.MaxRetry
 			continue
@@ -619,6 +674,10 @@ func (f *Follower) reconcile(ctx context.Context) error {
 		if text := causeOf(err); said != text {
 			said = text
 			f.Log.Warn("comparison with a peer broke off", "peer", f.peer.String(), "err", err)
+		}
+		if full {
+			signal(f.compare) // as soon as it can be written
+			continue
 		}
 		if err := f.sleep(ctx, pause); err != nil {
 			return err

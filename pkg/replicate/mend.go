@@ -29,7 +29,7 @@ func (f *Follower) mend(ctx context.Context) error {
 	said, pause := "", mendPause
 	for {
 		kept, wait := f.Healer.wait(), lookEvery
-		if from, age := f.warm(); from != 0 {
+		if from, age := f.warm(); from != 0 && !f.Share.gate.shut() {
 			if age < mendSoon {
 				wait = mendEvery
 			}
@@ -42,6 +42,9 @@ func (f *Follower) mend(ctx context.Context) error {
 				return ctx.Err()
 			case err == nil:
 				said, pause = "", mendPause
+			case f.Share.gate.failed(err):
+				f.Reconcile() // which tries until it can be written
+				fallthrough
 			default:
 				if said != causeOf(err) {
 					said = causeOf(err)

@@ -25,6 +25,7 @@ type Share struct {
 	// down to a trickle. It is called often and should be cheap; nil: never.
 	Behind func() bool
 
+	gate    gate         // shut while the archive cannot be written
 	urgent  atomic.Int64 // fetches of live segments under way
 	mu      sync.Mutex
 	flights map[m4f.Identity]*flight
@@ -164,6 +165,29 @@ func (s *Share) yield(ctx context.Context, fl *flight, most time.Duration) error
 		}
 	}
 	return ctx.Err()
+}
+
+// turn waits for the turn to fetch a segment, see gate.turn.
+func (s *Share) turn(ctx context.Context) (done func(), err error) {
+	if s == nil {
+		return func() {}, ctx.Err()
+	}
+	return s.gate.turn(ctx)
+}
+
+// failed takes note of an error, which is perhaps that the archive could not be
+// written.
+func (s *Share) failed(err error) {
+	if s != nil {
+		s.gate.failed(err)
+	}
+}
+
+// wrote takes note of a segment that was written.
+func (s *Share) wrote() {
+	if s != nil {
+		s.gate.wrote()
+	}
 }
 
 // pressed says whether what is live is to go first.

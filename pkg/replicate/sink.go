@@ -21,15 +21,16 @@ func newSink(dst *archive.Stream, o archive.WriterOptions) *sink {
 }
 
 // put adds a segment that the view wants; seg is nil where its media is here.
+// Errors: *unwrittenError.
 func (s *sink) put(w *archive.Want, seg *m4f.Segment) error {
 	if w.Local {
-		return s.writer(archive.Copied).Copy(w.Header)
+		return unwritten(w, nil, s.writer(archive.Copied).Copy(w.Header))
 	}
 	origin := archive.Replicated
 	if w.UTC < s.newest {
 		origin = archive.Healed
 	}
-	return s.writer(origin).Append(seg)
+	return unwritten(w, seg, s.writer(origin).Append(seg))
 }
 
 func (s *sink) writer(o archive.Origin) *archive.Writer {
