@@ -36,6 +36,51 @@ func (s *Stream) DateOf(media int64, near m4f.UTC) (utc m4f.UTC, ok bool, err er
 	return 0, false, nil
 }
 
+const (
+	// mostLate is how much later than by the archive's timeline a source may be
+	// heard that goes on with it.
+	mostLate = 10 * m4f.Timescale
+	// live is for how long an offset stays what it is: an encoder drifts.
+	live = 5 * 60 * m4f.Timescale
+)
+
+// Resume returns the UTC that the archive's last timeline before near gives to a
+// media time at which it goes on: not before the end of some segment of it that
+// ended within the five minutes before near, so that one that begins anew with the
+// same media times does not; and with near up to ten seconds after that UTC, or a
+// second before. ok is false where none goes on so.
+func (s *Stream) Resume(media int64, near m4f.UTC) (utc m4f.UTC, ok bool, err error) {
+	hours, err := s.hours(near.Add(-live), near.Add(agree))
+	if err != nil {
+		return 0, false, err
+	}
+	var last m4f.UTC
+	for _, h := range slices.Backward(hours) {
+		els, err := s.viewOf(h)
+		if err != nil {
+			return 0, false, err
+		}
+		for i := range slices.Backward(els) {
+			e := &els[i]
+			if e.UTC > near.Add(agree) {
+				continue
+			}
+			utc := e.UTC.Add(m4f.Diff33(media, e.MediaTime))
+			if last == 0 {
+				last = utc
+			}
+			late, moved := int64(near-utc), int64(utc-last)
+			if e.End() < near.Add(-live) || late < -agree || late > mostLate || moved < -agree || moved > agree {
+				return 0, false, nil
+			}
+			if utc >= e.End().Add(-contiguous) {
+				return utc, true, nil
+			}
+		}
+	}
+	return 0, false, nil
+}
+
 // Redater dates a run of segments by the timeline of the archive that they go
 // to, so that a recorder that was restarted goes on without a gap or overlap in
 // UTC. Only headers change, never identities.

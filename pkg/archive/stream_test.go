@@ -558,6 +558,49 @@ func TestRedater(t *testing.T) {
 	}
 }
 
+// A recorder that was away a moment and hears its source late goes on with the
+// archive's timeline where the media goes on, and nowhere else.
+func TestResume(t *testing.T) {
+	s := newStream(t, Options{})
+	// Ten segments over the wrap, then an encoder that began anew at zero.
+	write(t, s, Live, run(t, noon, m4f.Wrap-6*sec, 10)...)
+	write(t, s, Live, run(t, noon.Add(60*sec), 0, 2)...)
+	at := noon.Add(68 * sec) // the end
+	for _, c := range []struct {
+		name      string
+		media     int64
+		near, utc m4f.UTC // utc: 0: it does not go on
+	}{
+		{"at the end, in time", 8 * sec, at, at},
+		{"at the end, late", 8 * sec, at.Add(4 * sec), at},
+		{"with media missing, late", 12 * sec, at.Add(11 * sec), at.Add(4 * sec)},
+		{"after minutes", 200 * sec, at.Add(195 * sec), at.Add(192 * sec)},
+		{"after too long", 900 * sec, at.Add(895 * sec), 0},
+		{"too late", 8 * sec, at.Add(11 * sec), 0},
+		{"early", 8 * sec, at.Add(-2 * sec), 0},
+		{"a little early", 8 * sec, at.Add(-sec / 2), at},
+		{"anew at zero", 0, at.Add(2 * sec), 0},
+		{"anew, a little after zero", sec / 5, at.Add(2 * sec), 0},
+		{"where the encoder before left off", 34 * sec, at.Add(2 * sec), 0},
+		{"others are ahead", 4 * sec, noon.Add(68 * sec), noon.Add(64 * sec)},
+		{"before the archive", 8 * sec, noon.Add(-60 * sec), 0},
+	} {
+		utc, ok, err := s.Resume(c.media, c.near)
+		if err != nil || ok != (c.utc != 0) || ok && utc != c.utc {
+			t.Errorf("%s: %v s, %v, %v; want %v s", c.name, float64(utc-noon)/sec, ok, err, float64(c.utc-noon)/sec)
+		}
+	}
+	// Over the wrap, over an hour's edge.
+	s = newStream(t, Options{})
+	write(t, s, Live, run(t, noon.Add(-8*sec), m4f.Wrap-8*sec, 2)...)
+	if utc, ok, err := s.Resume(sec, noon.Add(5*sec)); err != nil || !ok || utc != noon.Add(sec) {
+		t.Errorf("over the wrap: %v s, %v, %v", float64(utc-noon)/sec, ok, err)
+	}
+	if _, ok, err := newStream(t, Options{}).Resume(sec, noon); ok || err != nil {
+		t.Errorf("an empty archive goes on: %v", err)
+	}
+}
+
 func TestEventsOfAnHour(t *testing.T) {
 	s := newStream(t, Options{Clock: fixedClock})
 	for i, kind := range []string{event.Switch, event.Start, event.Fault} {

@@ -39,6 +39,7 @@ type link struct {
 	reached   time.Time // when
 	err       error
 	media     int64 // of the newest record listed
+	length    int64
 	utc       m4f.UTC
 	listed    time.Time // when
 	rate      float64   // bytes a second of filling, averaged
@@ -102,7 +103,7 @@ func (l *link) delay(r *archive.Record) time.Duration {
 	now := time.Now()
 	l.mu.Lock()
 	if r.UTC >= l.utc || now.Sub(l.listed) > datedFor {
-		l.media, l.utc, l.listed = r.MediaTime, r.UTC, now
+		l.media, l.length, l.utc, l.listed = r.MediaTime, int64(r.Duration), r.UTC, now
 	}
 	l.mu.Unlock()
 	for _, c := range l.s.sources {
@@ -130,6 +131,25 @@ func (l *link) dateOf(media int64) (m4f.UTC, bool) {
 	defer l.mu.Unlock()
 	return l.utc.Add(m4f.Diff33(media, l.media)), time.Since(l.listed) < datedFor
 }
+
+// resume is the UTC that the peer's timeline gives to a media time behind the
+// segment listed last, at which it goes on; near is when that was heard.
+func (l *link) resume(media int64, near m4f.UTC) (m4f.UTC, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ahead := m4f.Diff33(media, l.media)
+	utc := l.utc.Add(ahead)
+	late := int64(near - utc)
+	return utc, ahead >= l.length-sameFrame && -m4f.Timescale <= late && late <= mostLate && time.Since(l.listed) < datedFor
+}
+
+// mostLate is how much later, in ticks, than by the peer's timeline a source may be
+// heard that goes on with it.
+const mostLate = 10 * m4f.Timescale
+
+// sameFrame is by how many ticks, less than a frame, the end of a segment and the
+// opening of the next may differ.
+const sameFrame = 450
 
 // onStatus is called each second, and with an error when the peer is lost.
 func (l *link) onStatus(st *m4fhttp.Status, err error) {

@@ -216,7 +216,7 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 
 	rec := newRecorder(c.s, uint8(c.index), &c.unwritten)
 	kept := newSalvageRun(c.s)
-	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint, Salvage: kept.hook()}, func(sg *m4f.Segment) {
+	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint, Resume: c.resume, Salvage: kept.hook()}, func(sg *m4f.Segment) {
 		c.mu.Lock()
 		c.lastSeg = time.Now()
 		c.mu.Unlock()
@@ -311,6 +311,30 @@ func (c *source) hint(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool) {
 	for _, l := range c.s.links {
 		if l != nil {
 			if at, ok := l.dateOf(media); ok {
+				return at, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// resume tells the segmenter the UTC that the timeline that peers or the archive have
+// recorded up to a moment ago gives to a media time at which it goes on: a standby
+// that of the peer, else the archive's own, else a peer's.
+func (c *source) resume(media int64, near m4f.UTC) (m4f.UTC, bool) {
+	for i, l := range c.s.links {
+		if l != nil && i < c.index {
+			if at, ok := l.resume(media, near); ok {
+				return at, true
+			}
+		}
+	}
+	if at, ok, err := c.s.archive().Resume(media, near); err == nil && ok {
+		return at, true
+	}
+	for _, l := range c.s.links {
+		if l != nil {
+			if at, ok := l.resume(media, near); ok {
 				return at, true
 			}
 		}

@@ -3,9 +3,13 @@ package segment
 import "github.com/twindvr/twindvr/pkg/m4f"
 
 const (
-	agree    = m4f.Timescale // offsets this near are taken over
-	ppm      = 500           // how fast an offset follows the wall clock at most
-	averaged = 16            // segments that the difference is averaged over
+	agree = m4f.Timescale // offsets this near are taken over
+	ppm   = 500           // how fast an offset follows the wall clock at most
+	// mostLate is how much later than by the offset of others the first frames of
+	// a timeline may be heard that goes on: a machine that is busy, or a source
+	// that stood still and sends what it was behind, delays, and nothing hastens.
+	mostLate = 10 * m4f.Timescale
+	averaged = 16 // segments that the difference is averaged over
 	// reconsider is for how long the offset of others is compared again with the
 	// clock where it did not agree at first: a recorder that starts on a busy
 	// machine reads its first datagrams late, and what comes late is dated late.
@@ -19,6 +23,7 @@ type dater struct {
 	unpaced bool
 	start   m4f.UTC
 	hint    func(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool)
+	resume  func(media int64, arrived m4f.UTC) (m4f.UTC, bool)
 
 	begun        bool
 	media        int64   // of the last segment
@@ -33,16 +38,17 @@ type dater struct {
 // date returns the UTC of a segment whose opening frame arrived at a time.
 func (d *dater) date(media, duration int64, arrived m4f.UTC, jump bool) m4f.UTC {
 	fresh := !d.begun || jump
+	clocked := false // the clock alone dates it
 	var utc m4f.UTC
 	switch {
 	case !d.begun && d.unpaced && d.start != 0:
 		utc = d.start
 	case !d.begun:
-		utc = arrived
+		utc, clocked = arrived, !d.unpaced
 	case jump && (d.unpaced || abs(int64(arrived-d.end)) <= agree):
 		utc = d.end
 	case jump:
-		utc = arrived
+		utc, clocked = arrived, true
 	default:
 		step := m4f.Diff33(media, d.media)
 		utc = d.utc.Add(step)
@@ -52,6 +58,9 @@ func (d *dater) date(media, duration int64, arrived m4f.UTC, jump bool) m4f.UTC 
 	}
 	if fresh {
 		d.left = 0
+	}
+	if clocked {
+		utc = d.resumed(media, utc)
 	}
 	if d.hint != nil {
 		if h, ok := d.hint(media, utc, fresh); ok {
@@ -69,6 +78,20 @@ func (d *dater) date(media, duration int64, arrived m4f.UTC, jump bool) m4f.UTC 
 		d.drift = 0
 	}
 	d.begun, d.media, d.utc, d.end = true, media, utc, utc.Add(duration)
+	return utc
+}
+
+// resumed returns the time that a timeline which was recorded a moment ago gives to
+// one that begins now, if it goes on with it and was heard in time or late; else
+// the time at which it arrived.
+func (d *dater) resumed(media int64, arrived m4f.UTC) m4f.UTC {
+	if d.resume == nil {
+		return arrived
+	}
+	utc, ok := d.resume(media, arrived)
+	if late := int64(arrived - utc); !ok || late < -agree || late > mostLate {
+		return arrived
+	}
 	return utc
 }
 

@@ -157,6 +157,62 @@ func TestHints(t *testing.T) {
 	}
 }
 
+// A timeline that begins after a silence and goes on with one that was recorded a
+// moment ago keeps its offset, however late its first frames were heard.
+func TestResumed(t *testing.T) {
+	const at = m4f.UTC(1_700_000_000 * tick)
+	rapid.Check(t, func(t *rapid.T) {
+		late := rapid.Int64Range(0, 10*tick).Draw(t, "late")
+		caught := rapid.Int64Range(1, 8).Draw(t, "caught up after")
+		silence := rapid.Int64Range(2, 60).Draw(t, "silence") * tick
+		media := rapid.Int64Range(0, m4f.Wrap-1).Draw(t, "media")
+		inRun := rapid.Bool().Draw(t, "in a run")
+		d := dater{resume: func(m int64, near m4f.UTC) (m4f.UTC, bool) {
+			return at.Add(m4f.Diff33(m, media)), true
+		}}
+		const step = 4 * tick
+		begin := int64(0)
+		if inRun {
+			d.date(media, step, at, false)
+			begin = step + silence
+		}
+		for k := range int64(20) {
+			m := (media + begin + k*step) & (m4f.Wrap - 1)
+			true0 := at.Add(begin + k*step)
+			arrived := true0.Add(max(0, late-k*late/caught))
+			utc := d.date(m, step, arrived, inRun && k == 0)
+			if off := abs(int64(utc - true0)); off > (k+1)*step*ppm/1e6 {
+				t.Fatalf("late by %d ms: segment %d is dated %d ms off", late/90, k, off/90)
+			}
+		}
+	})
+	for _, c := range []struct {
+		name    string
+		resume  m4f.UTC
+		arrived m4f.UTC
+		jump    bool
+		want    m4f.UTC
+	}{
+		{"early is another clock", at + 4*tick, at, false, at},
+		{"too late is another time", at, at + 11*tick, false, at + 11*tick},
+		{"one that begins anew at once goes on with its own", at - 2*tick, at + 4*tick + 100, true, at + 4*tick},
+	} {
+		d := dater{resume: func(int64, m4f.UTC) (m4f.UTC, bool) { return c.resume, true }}
+		if c.jump {
+			d.resume = nil
+			d.date(5*tick, 4*tick, at, false)
+			d.resume = func(int64, m4f.UTC) (m4f.UTC, bool) { return c.resume, true }
+		}
+		if utc := d.date(0, 4*tick, c.arrived, c.jump); utc != c.want {
+			t.Errorf("%s: dated %d ms off", c.name, int64(utc-c.want)/90)
+		}
+	}
+	d := dater{unpaced: true, resume: func(int64, m4f.UTC) (m4f.UTC, bool) { return at, true }}
+	if utc := d.date(0, 4*tick, at+2*tick, false); utc != at+2*tick {
+		t.Errorf("what is not paced is dated %d ms off", int64(utc-at-2*tick)/90)
+	}
+}
+
 // A recorder that was late with its first segment, and so did not agree with
 // others, takes their offset once its clock does.
 func TestLateStart(t *testing.T) {

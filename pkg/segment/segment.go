@@ -53,6 +53,10 @@ type Config struct {
 	// taken over: utc is what this recorder would give, fresh says that a
 	// timeline begins. It is taken when it differs by a second at most.
 	Hint func(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool)
+	// Resume gives the UTC that a timeline which was recorded up to a moment ago
+	// gives to a media time at which it goes on, ok, after a silence: near is when
+	// that was heard. It is taken when that was up to ten seconds later; nil: none.
+	Resume func(media int64, near m4f.UTC) (utc m4f.UTC, ok bool)
 	// Salvage, where set, is handed the packets of each damaged or partial
 	// segment that was emitted: from those that a Segmenter that has heard
 	// nothing else needs to cut it alike, up to a second of the stream behind
@@ -201,7 +205,7 @@ func New(cfg Config, emit func(*m4f.Segment)) *Segmenter {
 		cfg.Clock = clock.System
 	}
 	s := &Segmenter{cfg: cfg, emit: emit, tracks: map[uint16]*trackState{}, unitPES: map[uint16]int64{}, lastKey: -1, openKey: -1}
-	s.dater = dater{unpaced: cfg.Unpaced, start: cfg.Start, hint: cfg.Hint}
+	s.dater = dater{unpaced: cfg.Unpaced, start: cfg.Start, hint: cfg.Hint, resume: cfg.Resume}
 	s.dmx = mpegts.NewDemuxer(cfg.Program, (*handler)(s))
 	if cfg.Salvage != nil {
 		s.kept = &keeper{s: s, hand: cfg.Salvage}

@@ -1,0 +1,36 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
+)
+
+// What a peer has listed last dates what goes on with it, in time or late, and
+// nothing that begins anew.
+func TestLinkResume(t *testing.T) {
+	const sec = m4f.Timescale
+	at := m4f.UTCOf(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
+	l := &link{media: m4f.Wrap - 2*sec, length: 4 * sec, utc: at, listed: time.Now()}
+	for _, c := range []struct {
+		media     int64
+		near, utc m4f.UTC // utc: 0: it does not go on
+	}{
+		{2 * sec, at.Add(4 * sec), at.Add(4 * sec)},
+		{2 * sec, at.Add(13 * sec), at.Add(4 * sec)},
+		{6 * sec, at.Add(8*sec - sec/2), at.Add(8 * sec)},
+		{2 * sec, at.Add(15 * sec), 0},
+		{2 * sec, at.Add(2 * sec), 0},
+		{0, at.Add(5 * sec), 0},
+		{m4f.Wrap - 2*sec, at.Add(5 * sec), 0},
+	} {
+		if utc, ok := l.resume(c.media, c.near); ok != (c.utc != 0) || ok && utc != c.utc {
+			t.Errorf("media %d heard at %d: %d, %v; want %d", c.media, c.near-at, utc-at, ok, c.utc-at)
+		}
+	}
+	l.listed = l.listed.Add(-time.Hour)
+	if _, ok := l.resume(2*sec, at.Add(4*sec)); ok {
+		t.Error("what a peer listed an hour ago dates what is heard now")
+	}
+}
