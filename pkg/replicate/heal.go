@@ -288,11 +288,11 @@ func (h *Healer) take(u *unit, m *merged, dryRun bool) (added int, err error) {
 			continue
 		}
 		if wants[0].Local {
-			err = h.writer.Copy(wants[0].Header)
+			err = unwritten(&wants[0], nil, h.writer.Copy(wants[0].Header))
 		} else {
 			one := *seg
 			one.Header = wants[0].Header
-			err = h.writer.Append(&one)
+			err = unwritten(&wants[0], &one, h.writer.Append(&one))
 		}
 		if err != nil {
 			return added - 1, err
