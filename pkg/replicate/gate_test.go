@@ -1,6 +1,9 @@
 package replicate
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -56,5 +59,78 @@ func TestFullDiskTraffic(t *testing.T) {
 		}
 		t.Logf("room for %d: %d fetched, %d refused by the disk", room, p.asked(), tries.Load())
 		f.stop()
+	}
+}
+
+// The gate tries what could not be written with growing pauses, gives up what is
+// refused for another reason, and lets one fetch at a time until it trusts the disk.
+func TestGate(t *testing.T) {
+	disk := &archive.WriteError{Path: "x", Err: syscall.ENOSPC}
+	now := time.Unix(1_000_000, 0)
+	var g gate
+	seg := spec{}.make(t)
+	want := archive.Want{Record: archive.Record{Header: seg.Header}}
+	if g.failed(errors.New("other")) || g.shut() || !g.failed(unwritten(&want, seg, disk)) || !g.shut() {
+		t.Fatal("closed by what is not the disk's, or not by what is")
+	}
+	g.failed(unwritten(&want, nil, disk)) // of another goroutine, at the same time
+	answer := error(disk)
+	tries := 0
+	put := func(e *unwrittenError) error {
+		if e.seg != seg {
+			t.Error("another segment is tried")
+		}
+		tries++
+		return answer
+	}
+	var at []int
+	for s := range 100 {
+		before := tries
+		if wait := g.try(now.Add(time.Duration(s)*time.Second), put); wait <= 0 || wait > gateLook {
+			t.Fatalf("after %d s it is to be asked again in %v", s, wait)
+		}
+		if tries > before {
+			at = append(at, s)
+		}
+	}
+	if want := []int{3, 9, 21, 45, 75}; !slices.Equal(at, want) {
+		t.Errorf("tried after %v s, want %v", at, want)
+	}
+	now = now.Add(80 * time.Second)
+	g.hurry(now)
+	if before := tries; g.try(now, put) == 0 || tries != before+1 {
+		t.Error("not tried at once")
+	}
+	if before := tries; g.try(now.Add(-time.Hour), put) == 0 || tries != before+1 {
+		t.Error("a clock that was put back keeps it shut")
+	}
+	if _, err := g.turn(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("a turn while shut: %v", err)
+	}
+	answer = &archive.HorizonError{}
+	g.hurry(now)
+	if wait := g.try(now, put); wait != 0 || g.shut() || g.trusted() {
+		t.Error("what has become too old keeps it shut, or is trusted")
+	}
+	for range gateTrial {
+		done, err := g.turn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := g.turn(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("two fetch at once: %v", err)
+		}
+		g.wrote()
+		done()
+	}
+	if !g.trusted() {
+		t.Error("not trusted after all that was written")
+	}
+	// With nothing held, as where an fdatasync failed, it opens after a pause.
+	g.failed(disk)
+	if g.try(now, nil) == 0 || g.try(now.Add(gatePause), nil) != 0 {
+		t.Error("does not open after the pause")
 	}
 }
