@@ -203,7 +203,31 @@ func (s *silence) limit() time.Duration {
 	return s.opt.FirstSilence
 }
 
-// watch ends the context once a read has taken too long.
+const (
+	// nap is how long the watcher sleeps at most, and oversleep by how much more
+	// it has slept when the process was stopped: a machine that has no time for
+	// it, SIGSTOP, a debugger. What came meanwhile is in the socket's buffer.
+	nap       = time.Second
+	oversleep = time.Second
+)
+
+// sleep waits and says whether the process stood still meanwhile. A simulated
+// clock's does not.
+func (s *silence) sleep(ctx context.Context, d time.Duration) (stopped bool) {
+	real := s.opt.Clock == clock.System
+	if real {
+		d = min(d, nap)
+	}
+	before := time.Now()
+	select {
+	case <-ctx.Done():
+	case <-s.opt.Clock.After(max(d, time.Millisecond)):
+	}
+	return real && time.Since(before) > d+oversleep
+}
+
+// watch ends the context once a read has taken too long. A read that went on
+// while the process stood still begins anew then.
 func (s *silence) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	defer close(s.done)
 	if s.opt.Silence == 0 && s.opt.FirstSilence == 0 {
@@ -226,10 +250,10 @@ func (s *silence) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 				left = limit
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if stopped := s.sleep(ctx, left); ctx.Err() != nil {
 			return
-		case <-s.opt.Clock.After(max(left, time.Millisecond)):
+		} else if since := s.since.Load(); stopped && since >= 0 {
+			s.since.CompareAndSwap(since, int64(s.opt.Clock.Now().Sub(s.start)))
 		}
 	}
 }
