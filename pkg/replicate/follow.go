@@ -679,12 +679,24 @@ func (f *Follower) reconcile(ctx context.Context) error {
 			signal(f.compare) // as soon as it can be written
 			continue
 		}
-		if err := f.sleep(ctx, pause); err != nil {
+		if err := f.sleepOrAsked(ctx, pause); err != nil {
 			return err
 		}
 		pause = max(min(2*pause, f.ReconcileEvery), f.MaxRetry)
 		f.Reconcile()
 	}
+}
+
+// sleepOrAsked is sleep that also ends where a comparison is asked for: what was in the
+// way of the last one may be over.
+func (f *Follower) sleepOrAsked(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.compare:
+	case <-f.Clock.After(d):
+	}
+	return nil
 }
 
 // causeOf is the text of an error without what differs each time: the name of the
