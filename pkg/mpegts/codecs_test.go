@@ -392,8 +392,9 @@ func TestLossesInFrames(t *testing.T) {
 					t.Fatal("no loss")
 				}
 				for _, u := range lost.units {
-					if !bytes.Equal(data[u.PTS], u.Data) {
-						t.Fatalf("a frame at %d that was not sent", u.PTS)
+					// What is marked may be a part: a DTS core whose extension is lost.
+					if want := data[u.PTS]; !bytes.Equal(want, u.Data) && !(u.Marked && bytes.HasPrefix(want, u.Data)) {
+						t.Fatalf("a frame at %d that was not sent (marked %v, %d bytes of %d)", u.PTS, u.Marked, len(u.Data), len(want))
 					}
 				}
 				last := full.units[len(full.units)-1].PTS
