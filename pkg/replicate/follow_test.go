@@ -418,6 +418,7 @@ func TestFollowDiskFull(t *testing.T) {
 		t.Error("no fault was injected")
 	}
 	full.Store(false)
+	f.Reconcile() // as a node does that can record again
 	until(t, "written again", has(t, a, clean(0, 6)...))
 	until(t, "at rest", func() bool { s := f.Stats(); return s.WriteErr == nil && s.Pending == 0 })
 	f.stop()

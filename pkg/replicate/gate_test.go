@@ -45,7 +45,7 @@ func TestFullDiskTraffic(t *testing.T) {
 		until(t, "full", func() bool { clock.move(time.Second / 10); return tries.Load() >= 2 })
 		appendAll(t, b, sized(20, 30, size)...)
 		until(t, "tried again and again, or all of it here", func() bool {
-			clock.move(time.Second / 2)
+			clock.move(2 * time.Second)
 			return tries.Load() >= 12 || len(view(t, a)) == 30
 		})
 		got := len(view(t, a))
@@ -53,7 +53,7 @@ func TestFullDiskTraffic(t *testing.T) {
 			t.Errorf("room for %d: %d segments were fetched for %d that could be written", room, asked, got)
 		}
 		full.Store(false)
-		until(t, "written", func() bool { clock.move(time.Second / 2); return len(view(t, a)) == 30 })
+		until(t, "written", func() bool { clock.move(2 * time.Second); return len(view(t, a)) == 30 })
 		if asked := p.asked(); asked > 30+3*DefaultJobs {
 			t.Errorf("room for %d: %d segments were fetched in all for 30", room, asked)
 		}
