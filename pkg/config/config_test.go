@@ -310,7 +310,10 @@ func TestMistakes(t *testing.T) {
 		{"program 3;", `1:1: "program" belongs in a stream, not in the file; expected one of http, `},
 		{"only a;", `1:1: "only" belongs in a source, not in the file; expected one of http, `},
 		{"verify 7;", "1:8: 7 has no unit; write 7s, 7m, 7h or 7d"},
-		{"verify 7d 5;\nverify off;", "2:1: a second verify in the file; the first is in line 1"},
+		{"verify 7d 5M;\nverify off;", "2:1: a second verify in the file; the first is in line 1"},
+		{"verify 7d 20;", "1:11: 20 is too slow; expected a rate of 256K (bytes a second) or more"},
+		{"verify 7d 255K;", "1:11: 255K is too slow; expected a rate of 256K"},
+		{"verify 1s;", "1:8: 1s is too short; the shortest is 1h"},
 		{"verify 7d 8Mbit;", "1:11: 8Mbit is in bits; a rate is in bytes a second: for 8 Mbit/s write 1M"},
 		{"verify off 20M;", `1:12: unexpected "20M"; expected verify PERIOD [RATE]; or verify off;`},
 		{"min_free 5;", "1:10: 5 has no unit; expected a size, as 5G, or a percentage, as 5%"},
@@ -348,11 +351,13 @@ func TestMistakes(t *testing.T) {
 		{"stream a { url m4f://h/a; dvr /s; }", "1:33: dvr is incomplete; expected dvr PATH DEPTH"},
 		{"stream a { url m4f://h/a; dvr /s 10G; }", `1:34: "10G" is a size; expected the depth first, as 3d`},
 		{"stream a { url m4f://h/a; dvr /s 3dd; }", "1:34: 3dd has an unknown unit; units of time are ms, s, m, h, d and w"},
-		{"stream a { url m4f://h/a; dvr /s 1s; }", "1:34: 1s is too short; the shortest is 1m"},
+		{"stream a { url m4f://h/a; dvr /s 1s; }", "1:34: 1s is too short; the shortest is 1h"},
+		{"stream a { url m4f://h/a; dvr /s 30m; }", "1:34: 30m is too short; the shortest is 1h"},
 		{"stream a { url m4f://h/a; dvr /s 1d 10G 20G; }", "1:41: a second size in dvr"},
 		{"stream a { url m4f://h/a; dvr /s 1d 90% 80%; }", "1:41: a second percentage in dvr"},
 		{"stream a { url m4f://h/a; dvr /s 1d 10; }", "1:37: 10 has no unit; expected a size, as 10G, or a percentage, as 10%"},
 		{"stream a { url m4f://h/a; dvr /s 1d 0G; }", "1:37: a size of nothing keeps nothing; leave it out for no limit"},
+		{"stream a { url m4f://h/a; dvr /s 1d 1K; }", "1:37: 1K is too small; expected a size of 10M or more, or none for no limit"},
 		{"stream a { url m4f://h/a; dvr /s 1d 0%; }", "1:37: 0% is no percentage; expected a whole number from 1% to 99%"},
 		{"stream a { url m4f://h/a; dvr /s 90% 1d; }", `1:34: "90%" is a size; expected the depth first, as 3d`},
 		{"stream a { url m4f://h/a; dvr /s 1d replicat; }", `1:37: unknown word "replicat" in dvr (did you mean replicate?); expected one of SIZE, PERCENT%, replicate, replicate=RATE, replication_port=PORT, mounted`},
@@ -512,10 +517,10 @@ func TestSourceBlocks(t *testing.T) {
 func TestLimits(t *testing.T) {
 	const stream = "stream a { url udp://h:1; dvr /s 1d; }"
 	for text, want := range map[string]Config{
-		"":                             {MinFree: Free{Bytes: 1 << 30}, Verify: Verify{Every: 7 * 24 * time.Hour, Rate: 20 << 20}},
-		"min_free 0; verify off;":      {Verify: Verify{Off: true}},
-		"min_free 10%; verify 1d;":     {MinFree: Free{Percent: 10}, Verify: Verify{Every: 24 * time.Hour, Rate: 20 << 20}},
-		"min_free 1.5G; verify 1h 1K;": {MinFree: Free{Bytes: 3 << 29}, Verify: Verify{Every: time.Hour, Rate: 1 << 10}},
+		"":                               {MinFree: Free{Bytes: 1 << 30}, Verify: Verify{Every: 7 * 24 * time.Hour, Rate: 20 << 20}},
+		"min_free 0; verify off;":        {Verify: Verify{Off: true}},
+		"min_free 10%; verify 1d;":       {MinFree: Free{Percent: 10}, Verify: Verify{Every: 24 * time.Hour, Rate: 20 << 20}},
+		"min_free 1.5G; verify 1h 256K;": {MinFree: Free{Bytes: 3 << 29}, Verify: Verify{Every: time.Hour, Rate: 256 << 10}},
 	} {
 		c, err := Parse("x", []byte(stream+text), sources())
 		if err != nil || c.MinFree != want.MinFree || c.Verify != want.Verify {

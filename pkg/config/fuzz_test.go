@@ -106,7 +106,7 @@ func drawConfig(t *rapid.T) *Config {
 	c := &Config{HTTP: fmt.Sprintf(":%d", rapid.IntRange(1, 65535).Draw(t, "port"))}
 	c.ClusterKeys = rapid.SliceOfN(rapid.StringMatching(`[a-z"'\\ #;{}ü“]{1,8}`), 0, 2).Draw(t, "keys")
 	c.MinFree = Free{Bytes: rapid.Int64Range(0, 1<<40).Draw(t, "free")}
-	c.Verify = Verify{Every: millis("verify", minVerifyEvery, maxDepth), Rate: rapid.Int64Range(1, 1<<40).Draw(t, "verify rate")}
+	c.Verify = Verify{Every: millis("verify", minVerifyEvery, maxDepth), Rate: rapid.Int64Range(minVerifyRate, 1<<40).Draw(t, "verify rate")}
 	for i := range rapid.IntRange(1, 4).Draw(t, "streams") {
 		s := &Stream{Name: fmt.Sprintf("%s%d/x", rapid.StringMatching(`[a-zü ][a-zü .]{0,5}`).Draw(t, "name"), i)}
 		s.SegmentDuration = millis("segment", MinSegmentDuration, MaxSegmentDuration)
@@ -129,7 +129,9 @@ func drawConfig(t *rapid.T) *Config {
 			s.Inputs = append(s.Inputs, in)
 		}
 		s.DVR = DVR{Root: "/storage", Dir: "/storage/" + s.Name, Depth: millis("depth", minDepth, maxDepth), Mounted: rapid.Bool().Draw(t, "mounted")}
-		s.DVR.Size = rapid.Int64Range(0, 1<<30).Draw(t, "size") << 10
+		if rapid.Bool().Draw(t, "sized") {
+			s.DVR.Size = rapid.Int64Range(minSize>>10, 1<<30).Draw(t, "size") << 10
+		}
 		s.DVR.Percent = rapid.IntRange(0, 99).Draw(t, "percent")
 		if peer && rapid.Bool().Draw(t, "replicate") {
 			s.DVR.Replicate = true

@@ -9,11 +9,13 @@ import (
 	"time"
 )
 
-// The bounds of salvage and verify.
+// The bounds of salvage, verify and the size of a stream.
 const (
 	minSalvage     = 1 << 20
 	minSalvageAge  = time.Second
-	minVerifyEvery = time.Second
+	minVerifyEvery = time.Hour
+	minVerifyRate  = 256 << 10
+	minSize        = 10 << 20
 )
 
 // salvage reads SIZE AGE, or off.
@@ -49,9 +51,13 @@ func setVerify(r *reader, c *Config, st *statement) {
 	}
 	c.Verify.Every = r.duration(st.Words[1], "", minVerifyEvery, maxDepth)
 	if len(st.Words) > 2 {
-		rate, err := ParseRate(st.Words[2].text)
-		if err != nil {
-			r.errorf(pos(st.Words[2].Pos), "%v", err)
+		w := st.Words[2]
+		rate, err := ParseRate(w.text)
+		switch {
+		case err != nil:
+			r.errorf(pos(w.Pos), "%v", err)
+		case rate < minVerifyRate:
+			r.errorf(pos(w.Pos), "%s is too slow; expected a rate of 256K (bytes a second) or more, and verify off; reads nothing", clip(w.text))
 		}
 		c.Verify.Rate = rate
 	}
@@ -122,8 +128,12 @@ func parsePercent(s string) (int, error) {
 // parseLimit reads a size that something can be kept within.
 func parseLimit(s string) (int64, error) {
 	n, err := ParseSize(s)
-	if err == nil && n == 0 {
+	switch {
+	case err != nil:
+	case n == 0:
 		err = errors.New("a size of nothing keeps nothing; leave it out for no limit")
+	case n < minSize:
+		err = fmt.Errorf("%s is too small; expected a size of 10M or more, or none for no limit", clip(s))
 	}
 	return n, err
 }

@@ -82,7 +82,7 @@ const dvrArgs = "PATH DEPTH [SIZE] [PERCENT%] [replicate[=RATE]] [replication_po
 const (
 	minTimeout = 100 * time.Millisecond
 	maxTimeout = 24 * time.Hour
-	minDepth   = time.Minute
+	minDepth   = time.Hour // the unit of pruning
 	maxDepth   = 100 * 366 * 24 * time.Hour
 )
 

@@ -24,7 +24,7 @@ func TestVerifyAndHeal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(n.config, append([]byte("verify 2s 100M;\n"), b...), 0o600); err != nil {
+		if err := os.WriteFile(n.config, append([]byte("verify 1h 100M;\n"), b...), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,10 +43,13 @@ func TestVerifyAndHeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	media, header := files[els[3].ID], files[els[4].ID]
+	main.stop()
+	passDue(t, dir)
 	turnBit(t, media.path, media.offset+m4f.HeaderBoxSize+500)
 	turnBit(t, header.path, header.offset+100)
 	turnBit(t, strings.TrimSuffix(header.path, "mp4")+"idx", 64+96+20)
 
+	main.up()
 	within(t, time.Minute, "the bad segment is set aside", func() bool {
 		return strings.Contains(main.text(), "set aside")
 	})
@@ -62,13 +65,18 @@ func TestVerifyAndHeal(t *testing.T) {
 		defer rec.Close()
 		return rec.Origin == archive.Healed
 	})
+	within(t, time.Minute, "the pass has ended", func() bool { return strings.Contains(main.text(), "damage was found") })
+	found := main.text()
+	main.stop()
+	passDue(t, dir)
+	main.up()
 	within(t, time.Minute, "a pass finds nothing", func() bool {
 		st := main.status()
 		if st == nil || len(st.Streams) == 0 {
 			return false
 		}
 		v := st.Streams[0].Archive.Verify
-		return v.SetAside > 0 && v.Ended != nil && !v.Running && v.Bad+v.Mended == 0 && v.Segments > 0
+		return v.Ended != nil && !v.Running && v.Bad+v.Mended == 0 && v.Segments > 0
 	})
 	a, err := archive.Open(dir)
 	if err != nil {
@@ -89,11 +97,24 @@ func TestVerifyAndHeal(t *testing.T) {
 	if status := main.stop(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	if log := main.text(); strings.Count(log, "the archive is damaged on the disk") < 3 || !strings.Contains(log, "damage was found") {
+	if strings.Count(found, "the archive is damaged on the disk") < 3 {
 		t.Error("the log does not say what was found")
 	}
 	if n := strings.Count(standby.text(), "damaged on the disk"); n != 0 {
 		t.Errorf("the other node found %d", n)
+	}
+}
+
+// passDue has the next pass over a stream of a node that is down begin at once: the
+// last one is made to have ended long ago.
+func passDue(t *testing.T, dir string) {
+	t.Helper()
+	a, err := archive.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SetVerifyState(archive.VerifyState{Ended: time.Unix(1, 0)}); err != nil {
+		t.Fatal(err)
 	}
 }
 
