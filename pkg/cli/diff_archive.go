@@ -107,6 +107,9 @@ func runDiffArchive(ctx context.Context, o *diffArchiveOptions, io IO, a, b stri
 	if err != nil {
 		return err
 	}
+	if !o.noSalvage && isPeer(sideA) && isPeer(sideB) {
+		fmt.Fprintln(io.Err, "twindvr: both archives are peers, so what packets would heal was not looked for; give a directory for one of them, or --no-salvage")
+	}
 	if err := printDiff(io, spans, o.json); err != nil {
 		return err
 	}
@@ -114,6 +117,12 @@ func runDiffArchive(ctx context.Context, o *diffArchiveOptions, io IO, a, b stri
 		return ErrDiffer
 	}
 	return nil
+}
+
+// isPeer says whether an archive is read from a node.
+func isPeer(s replicate.Side) bool {
+	_, ok := s.(replicate.Peer)
+	return ok
 }
 
 func printDiff(io IO, spans []replicate.Span, asJSON bool) error {
