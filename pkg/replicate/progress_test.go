@@ -287,38 +287,27 @@ func TestWriteFailedOnce(t *testing.T) {
 	}
 }
 
-// A comparison that breaks off is made again after pauses that grow to minutes, or
-// as soon as it is asked for, as when the archive can be written again.
+// A comparison that breaks off is made again after a pause, or as soon as it is asked
+// for, as when the archive can be written again.
 func TestReconcileAskedWhilePausing(t *testing.T) {
 	var refuse atomic.Bool
-	var asked atomic.Int64
 	refuse.Store(true)
 	p := servePeer(t, newArchive(t, clean(0, 3)...), func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if refuse.Load() && strings.Contains(r.URL.Path, "/m4f/hours") {
-				asked.Add(1)
 				m4fhttp.WriteProblem(w, http.StatusInternalServerError, "trouble")
 				return
 			}
 			next.ServeHTTP(w, r)
 		})
 	})
-	clock := newManualClock()
-	f := startFollowing(t, newArchive(t), p, FollowOptions{Clock: clock, MaxRetry: time.Second})
-	until(t, "it broke off", func() bool { return asked.Load() > 0 })
-	// The pauses have grown.
-	for range 6 {
-		n := asked.Load()
-		until(t, "asked again", func() bool {
-			clock.move(time.Second)
-			return asked.Load() > n
-		})
-	}
-	refuse.Store(false)
-	full := &archive.WriteError{Path: "a", Err: syscall.ENOSPC}
-	f.writeFailed(full)
-	f.writeFailed(nil)
+	var log lines
 	// The clock stands.
+	f := startFollowing(t, newArchive(t), p, FollowOptions{Clock: newManualClock(), MaxRetry: time.Minute, Log: log.logger()})
+	until(t, "it broke off", func() bool { return log.count("broke off") == 1 })
+	refuse.Store(false)
+	f.writeFailed(&archive.WriteError{Path: "a", Err: syscall.ENOSPC})
+	f.writeFailed(nil)
 	until(t, "compared", func() bool { return !f.Stats().Reconciled.IsZero() })
 	f.stop()
 }
