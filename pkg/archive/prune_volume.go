@@ -215,7 +215,7 @@ func (v *volumePass) limit() string {
 	var l []string
 	u := v.res.Usage
 	if u.Free < v.opt.Wanted(u) {
-		l = append(l, bytesText(v.opt.Wanted(u))+" free on the volume")
+		l = append(l, v.opt.minFree(u)+" free on the volume")
 	}
 	if p := v.percent(); p > 0 {
 		l = append(l, fmt.Sprintf("%d%% of the volume in use", p))
@@ -223,12 +223,20 @@ func (v *volumePass) limit() string {
 	return strings.Join(l, " and ")
 }
 
+// minFree is what is to be free as it was given, the greater of both.
+func (o *VolumeOptions) minFree(u Usage) string {
+	if o.Wanted(u) > o.MinFree {
+		return fmt.Sprintf("%d%%", o.MinFreePercent)
+	}
+	return bytesText(o.MinFree)
+}
+
 // flags is the limits that are exceeded, as flags of prune.
 func (v *volumePass) flags() string {
 	var l []string
 	u := v.res.Usage
 	if u.Free < v.opt.Wanted(u) {
-		l = append(l, "--min-free "+bytesText(v.opt.Wanted(u)))
+		l = append(l, "--min-free "+v.opt.minFree(u))
 	}
 	if p := v.percent(); p > 0 {
 		l = append(l, fmt.Sprintf("--percent %d%%", p))
@@ -330,6 +338,18 @@ func (v *volumePass) apply() {
 func (p *pruning) idle() bool {
 	return p.goal == hourOf(p.mark.horizon()) &&
 		!slices.ContainsFunc(p.all, func(h hour) bool { return h < p.goal && !p.kept.touch(h) })
+}
+
+// nearBytes writes about how many bytes there are, in a decimal unit.
+func nearBytes(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n)/1000, 0
+	for f >= 999.95 && unit < 4 {
+		f, unit = f/1000, unit+1
+	}
+	return fmt.Sprintf("%.1f %cB", f, "kMGTP"[unit])
 }
 
 // bytesText writes a number of bytes as the configuration does, in the largest

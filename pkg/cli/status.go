@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -343,12 +344,24 @@ func backlogOf(s *serve.StreamStatus) string {
 	return "0"
 }
 
+// daysText writes a number of days, one below a day in hours and one below two
+// hours in minutes.
+func daysText(days float64) string {
+	switch {
+	case days*24*60 < 119.5:
+		return count(max(1, int(math.Round(days*24*60))), "minute")
+	case days < 1:
+		return fmt.Sprintf("%.0f hours", days*24)
+	}
+	return fmt.Sprintf("%.1f days", days)
+}
+
 func diskOf(s *serve.StreamStatus) string {
 	if s.Archive.DaysUntilFull != nil && *s.Archive.DaysUntilFull == 0 {
 		return "full, " + size(s.Archive.DiskFree) + " free"
 	}
 	if s.Archive.DaysUntilFull != nil {
-		return fmt.Sprintf("full in %.1f days", *s.Archive.DaysUntilFull)
+		return "full in " + daysText(*s.Archive.DaysUntilFull)
 	}
 	if s.Archive.DiskFree == 0 {
 		return "-"
