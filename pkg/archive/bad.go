@@ -18,8 +18,9 @@ import (
 const (
 	// badLine is the length of a line of a list of segments set aside: ten
 	// digits, a blank, the CRC of the digits as eight hexadecimal digits, a
-	// line feed. So neither a line that was cut nor one with a bit turned sets
-	// another segment aside.
+	// line feed. With "+" for the blank, and the CRC over that too, the segment
+	// is taken back: the last line of a segment counts. So neither a line that
+	// was cut nor one with a bit turned sets another segment aside.
 	badLine = 20
 	// maxBad bounds the size of such a list.
 	maxBad = 8 << 20
@@ -31,19 +32,39 @@ func appendBad(dst []byte, number uint32) []byte {
 	return fmt.Appendf(dst, " %08x\n", crc(dst[n:]))
 }
 
+// appendBack is appendBad for a segment that is taken back.
+func appendBack(dst []byte, number uint32) []byte {
+	n := len(dst)
+	dst = fmt.Appendf(dst, "%010d+", number)
+	return fmt.Appendf(dst, "%08x\n", crc(dst[n:]))
+}
+
 // parseBad reads the numbers in a list. Lines that are not whole do not count.
 func parseBad(b []byte) map[uint32]bool {
 	bad := make(map[uint32]bool)
 	for line := range bytes.Lines(b) {
-		if len(line) != badLine {
-			continue
-		}
-		n, err := strconv.ParseUint(string(line[:10]), 10, 32)
-		if err == nil && bytes.Equal(appendBad(nil, uint32(n)), line) {
-			bad[uint32(n)] = true
+		switch n, back, ok := parseBadLine(line); {
+		case !ok:
+		case back:
+			delete(bad, n)
+		default:
+			bad[n] = true
 		}
 	}
 	return bad
+}
+
+func parseBadLine(line []byte) (number uint32, back, ok bool) {
+	if len(line) != badLine {
+		return 0, false, false
+	}
+	n, err := strconv.ParseUint(string(line[:10]), 10, 32)
+	if err != nil {
+		return 0, false, false
+	}
+	number = uint32(n)
+	back = bytes.Equal(appendBack(nil, number), line)
+	return number, back, back || bytes.Equal(appendBad(nil, number), line)
 }
 
 // readBad returns the numbers of the segments of an extent that were set aside.
@@ -60,18 +81,56 @@ func (s *Stream) readBad(h hour, name extentName) (map[uint32]bool, error) {
 }
 
 // setAside is the numbered steps of setting aside in the package documentation.
+// Where the list cannot be made durable, the segments are taken back.
 func (s *Stream) setAside(h hour, name extentName, numbers ...uint32) error {
-	var lines []byte
-	for _, n := range numbers {
-		lines = appendBad(lines, n)
-	}
-	if err := s.appendLines(s.extentPath(h, name, badExt), lines); err != nil { // 1, 2
-		return s.writeError(err)
-	}
-	if err := s.fs.SyncDir(s.hourDir(h)); err != nil {
-		return s.writeError(err)
+	if err := s.list(h, name, appendBad, numbers); err != nil { // 1, 2
+		s.undo(h, name, numbers)
+		return err
 	}
 	return s.announceHour(h, name) // 3
+}
+
+// list appends a line for each segment to the list of an extent.
+func (s *Stream) list(h hour, name extentName, line func([]byte, uint32) []byte, numbers []uint32) error {
+	var lines []byte
+	for _, n := range numbers {
+		lines = line(lines, n)
+	}
+	err := s.appendLines(s.extentPath(h, name, badExt), lines)
+	if err == nil {
+		err = s.fs.SyncDir(s.hourDir(h))
+	}
+	if err != nil {
+		return s.writeError(err)
+	}
+	return nil
+}
+
+// undo takes back what a list says that could not be made durable. It does what
+// it can: the disk may refuse this as well.
+func (s *Stream) undo(h hour, name extentName, numbers []uint32) {
+	bad, err := s.readBad(h, name)
+	if err != nil {
+		return
+	}
+	var back []uint32
+	for _, n := range numbers {
+		if bad[n] {
+			back = append(back, n)
+		}
+	}
+	if len(back) > 0 {
+		_ = s.list(h, name, appendBack, back)
+	}
+	s.cache.doubt(h)
+}
+
+// takeBack is the numbered steps of taking back in the package documentation.
+func (s *Stream) takeBack(h hour, name extentName, number uint32) error {
+	if err := s.list(h, name, appendBack, []uint32{number}); err != nil { // 1, 2
+		return err
+	}
+	return s.tell(change{kind: changeKindAdd, hour: h, name: name, number: number}) // 3
 }
 
 // appendLines appends whole lines in one write and makes them durable.
@@ -101,9 +160,13 @@ func (s *Stream) appendLines(path string, lines []byte) error {
 // announceHour has every process read an hour afresh, and wakes those who wait
 // in OnSetAside.
 func (s *Stream) announceHour(h hour, name extentName) error {
-	s.cache.doubt(h)
+	return s.tell(change{kind: changeKindHour, hour: h, name: name})
+}
+
+func (s *Stream) tell(c change) error {
+	s.cache.doubt(c.hour)
 	a := announcer{s: s}
-	err := a.announce(change{kind: changeKindHour, hour: h, name: name})
+	err := a.announce(c)
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
@@ -253,15 +316,26 @@ func (e *identityError) Error() string {
 var errCut = errors.New("the file ends inside it")
 
 // isDamage says whether an error of reading means that the bytes are not there
-// any more: they are other bytes, the file is shorter, or the disk cannot read
-// them. Anything else (no descriptors, no permission, a volume that is gone) may
-// pass.
+// any more: they were read and are others, or the file is shorter. Anything else
+// (the disk cannot read them, no descriptors, no permission, a volume that is
+// gone) may pass.
 func isDamage(err error) bool {
 	var other *identityError
+	var bytes *bytesError
 	var init *initError
-	return errors.As(err, &other) || errors.As(err, &init) || errors.Is(err, errCut) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EIO)
+	return errors.As(err, &other) || errors.As(err, &bytes) || errors.As(err, &init) || errors.Is(err, errCut) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
+
+// isUnreadable says that the disk says that it cannot read a place, which may
+// pass, and may not.
+func isUnreadable(err error) bool { return errors.Is(err, syscall.EIO) }
+
+// bytesError says that bytes were read and are not a segment's.
+type bytesError struct{ err error }
+
+func (e *bytesError) Error() string { return e.err.Error() }
+func (e *bytesError) Unwrap() error { return e.err }
 
 // initError says that the init segment of an extent is not what its identity
 // says.

@@ -134,18 +134,31 @@
 // oldest hours go all the same, one by one and no more than that takes.
 //
 // Set aside (bad.go), by verify and by every reader that finds a segment's bytes
-// to be other than its identity says, or the disk unable to read them, twice:
+// to be other than its identity says, twice. What the disk cannot read, or nobody at
+// present, a reader reads from another copy or not at all, and sets nothing aside;
+// verify does so where a second reading, at the end of the hour and some seconds
+// later, fails as well while other segments of the hour can be read:
 //
 //  1. append the segment's number to the extent's list, in one write: readers that
-//     look at the hour now no longer see the segment
+//     look at the hour now no longer see the segment. Where step 2 fails, a line that
+//     takes it back follows
 //  2. fdatasync of the list, fsync of the hour's directory
 //  3. append a line to changes that names the extent: readers in all processes read
 //     the hour afresh, and nodes compare the archive with their peers, which heals
 //     it. A line that is missing, after a crash, costs them half a minute
 //  4. append an event to those of the segment's time: it explains the gap
 //
-// A segment that was set aside stays so; one of the same identity that comes later
-// is another copy, and shown.
+// A segment that comes later with the same identity is another copy, and shown.
+//
+// Taking back, by verify, of a segment that was set aside, is good, and has no other
+// copy:
+//
+//  1. append its number with the sign of taking back to the extent's list, in one
+//     write: readers that look at the hour now see the segment
+//  2. fdatasync of the list, fsync of the hour's directory
+//  3. append a line to changes that adds the segment: readers in all processes and
+//     followers see it again. A line that is missing, after a crash, costs readers
+//     half a minute, and followers the next comparison
 //
 // Verify (verify.go) publishes stream.json or its copy where one is damaged, clears
 // what is no record in changes, or begins that anew where its header is damaged, and
@@ -155,7 +168,8 @@
 //     The segment is shown again, found bad again (step 3), and set aside again
 //  2. an init segment that is bad: write it back, in place, from another extent that
 //     has the same; without one every segment of the extent is bad
-//  3. each segment in turn: set it aside if it is bad; if it is good and its header
+//  3. each segment in turn: set it aside if it is bad; take it back if it was set aside
+//     and is good; if it is good and its header
 //     box is not what the index says, write the box back, in place. Segments that
 //     neither the index nor a header tells of any more, and those beyond the end of
 //     a file that was cut, are set aside too, so that they are told of once

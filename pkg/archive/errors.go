@@ -134,7 +134,8 @@ func rootCause(err error) error {
 	return err
 }
 
-// CorruptError says where a file of the archive is not what it was.
+// CorruptError says where a file of the archive is not what it was, or, where it
+// wraps an error of the operating system, cannot be read at present.
 type CorruptError struct {
 	Path   string
 	Offset int64

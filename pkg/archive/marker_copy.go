@@ -115,7 +115,7 @@ func (v *verifier) marker() error {
 		if err == nil && bytes.Equal(b, want) {
 			continue
 		}
-		if err != nil && !isNotExist(err) && !isDamage(err) && !errors.Is(err, fsx.ErrTooLong) {
+		if err != nil && !isNotExist(err) && !isDamage(err) && !isUnreadable(err) && !errors.Is(err, fsx.ErrTooLong) {
 			return err
 		}
 		done := Left

@@ -35,16 +35,17 @@ func (m *Media) Section() *io.SectionReader {
 }
 
 // Read returns the segment with its identities verified, or a *CorruptError. A
-// segment that is bad is set aside where the archive can be written: nobody is
-// offered it again, and a peer heals it.
+// segment whose bytes are wrong, twice, is set aside where the archive can be
+// written: nobody is offered it again, and a peer heals it. One that the disk
+// cannot read is not: it may be read later.
 func (m *Media) Read() (*m4f.Segment, error) {
 	seg := &m4f.Segment{Header: m.Header, Init: m.Init, Media: make([]byte, m.Length)}
 	_, err := m.f.ReadAt(seg.Media, m.Offset)
 	if err == nil {
-		err = seg.Verify()
-	}
-	if err == nil {
-		return seg, nil
+		if err = seg.Verify(); err == nil {
+			return seg, nil
+		}
+		err = &bytesError{err}
 	}
 	return nil, m.s.corrupt(err, m.at, m.ID)
 }
@@ -62,7 +63,9 @@ func (m *Media) Check() error {
 // corrupt looks into a segment that did not read well, and returns the error for
 // the reader.
 func (s *Stream) corrupt(err error, at location, id m4f.Identity) error {
-	s.condemn(at, id) // where it cannot be set aside the reader is told all the same
+	if isDamage(err) {
+		_, _ = s.condemn(at, id) // where it cannot be set aside the reader is told all the same
+	}
 	return &CorruptError{Path: s.extentPath(at.hour, at.name, mediaExt), Offset: at.offset, Err: err}
 }
 
@@ -70,11 +73,29 @@ func (s *Stream) corrupt(err error, at location, id m4f.Identity) error {
 // begins, or 0 where that is not known: then hours are searched from the newest
 // to the oldest. ErrNoSegment says that there is none.
 func (s *Stream) OpenMedia(id m4f.Identity, near m4f.UTC) (*Media, error) {
-	r, err := s.lookup(id, near)
-	if err != nil {
-		return nil, err
+	return s.openCopy(id, near, make(map[location]bool))
+}
+
+// openCopy opens a copy that was not tried yet, the first that can be opened, and
+// notes which were. Where there is none more it returns ErrNoSegment, or why the
+// last one could not be opened.
+func (s *Stream) openCopy(id m4f.Identity, near m4f.UTC, tried map[location]bool) (*Media, error) {
+	for last := error(nil); ; {
+		r, err := s.lookup(id, near, tried)
+		if err != nil {
+			if last != nil && errors.Is(err, ErrNoSegment) {
+				err = last
+			}
+			return nil, err
+		}
+		m, err := s.openAt(&r.Record, r.at)
+		tried[r.at] = true
+		var corrupt *CorruptError
+		if !errors.As(err, &corrupt) && !errors.Is(err, ErrNoSegment) {
+			return m, err
+		}
+		last = err
 	}
-	return s.openAt(&r.Record, r.at)
 }
 
 // OpenElement opens an element that this Stream returned.
@@ -85,7 +106,7 @@ func (s *Stream) OpenElement(e *Element) (*Media, error) {
 	}
 	var corrupt *CorruptError
 	if errors.Is(err, ErrNoSegment) || errors.As(err, &corrupt) { // there may be another copy
-		if again, aerr := s.OpenMedia(e.ID, e.UTC); aerr == nil {
+		if again, aerr := s.openCopy(e.ID, e.UTC, map[location]bool{e.at: true}); aerr == nil {
 			return again, nil
 		}
 	}
@@ -95,21 +116,21 @@ func (s *Stream) OpenElement(e *Element) (*Media, error) {
 // ReadSegment reads the segment of an identity and verifies it. The header is
 // that of the copy that was read. Errors: ErrNoSegment, *CorruptError.
 func (s *Stream) ReadSegment(id m4f.Identity, near m4f.UTC) (*m4f.Segment, error) {
+	tried := make(map[location]bool)
 	for bad := error(nil); ; {
-		m, err := s.OpenMedia(id, near)
-		var seg *m4f.Segment
+		m, err := s.openCopy(id, near, tried)
+		if err != nil {
+			if bad != nil && errors.Is(err, ErrNoSegment) {
+				err = bad
+			}
+			return nil, err
+		}
+		seg, err := m.Read()
+		m.Close()
 		if err == nil {
-			seg, err = m.Read()
-			m.Close()
+			return seg, nil
 		}
-		var corrupt *CorruptError
-		switch {
-		case bad != nil && errors.Is(err, ErrNoSegment):
-			return nil, bad // there was but the one copy
-		case !errors.As(err, &corrupt) || bad != nil && err.Error() == bad.Error():
-			return seg, err
-		}
-		bad = err // it is set aside by now: there may be another copy
+		bad = err // there may be another copy
 	}
 }
 
@@ -135,7 +156,7 @@ func (s *Stream) ReadElement(e *Element) (*m4f.Segment, error) {
 
 // Has says whether the archive holds a segment, at any time near (0: at all).
 func (s *Stream) Has(id m4f.Identity, near m4f.UTC) (bool, error) {
-	_, err := s.lookup(id, near)
+	_, err := s.lookup(id, near, nil)
 	if errors.Is(err, ErrNoSegment) {
 		return false, nil
 	}
@@ -180,8 +201,8 @@ func (s *Stream) recordsIn(h hour) ([]stored, error) {
 	return c.recordsOf(h, v)
 }
 
-// lookup finds a copy of a segment.
-func (s *Stream) lookup(id m4f.Identity, near m4f.UTC) (stored, error) {
+// lookup finds a copy of a segment that is not one of those tried.
+func (s *Stream) lookup(id m4f.Identity, near m4f.UTC, tried map[location]bool) (stored, error) {
 	hours, err := s.hours(0, 0)
 	if err != nil {
 		return stored{}, err
@@ -189,23 +210,23 @@ func (s *Stream) lookup(id m4f.Identity, near m4f.UTC) (stored, error) {
 	if near != 0 {
 		h := hourOf(near)
 		for _, h := range []hour{h, h - 1, h + 1} {
-			if r, ok, err := s.lookupIn(h, id); ok || err != nil {
+			if r, ok, err := s.lookupIn(h, id, tried); ok || err != nil {
 				return r, err
 			}
 		}
 	}
 	for _, h := range slices.Backward(hours) {
-		if r, ok, err := s.lookupIn(h, id); ok || err != nil {
+		if r, ok, err := s.lookupIn(h, id, tried); ok || err != nil {
 			return r, err
 		}
 	}
 	return stored{}, fmt.Errorf("%w: %s", ErrNoSegment, id)
 }
 
-func (s *Stream) lookupIn(h hour, id m4f.Identity) (stored, bool, error) {
+func (s *Stream) lookupIn(h hour, id m4f.Identity, tried map[location]bool) (stored, bool, error) {
 	recs, err := s.recordsIn(h)
 	for i := range recs {
-		if recs[i].ID == id {
+		if recs[i].ID == id && !tried[recs[i].at] {
 			return recs[i], true, err
 		}
 	}

@@ -27,20 +27,15 @@ type VerifyOptions struct {
 	// what a writer may be about to write is taken for missing; 0: ten minutes,
 	// negative: at once.
 	Settled time.Duration
+	// Reread is how much later at least, at the end of the hour, a segment is read
+	// again that the disk could not read; 0: five seconds, negative: at once.
+	Reread time.Duration
 
 	Progress func(bytes int64) // is told the bytes of each read, if set
 	Damage   func(Damage)      // is told what is found, if set
 	// HourDone is told the start of each hour that is done, and what the pass has
 	// come to, if set.
 	HourDone func(start m4f.UTC, sum VerifyResult)
-	Also     func(Verifying) error // verifies what other packages keep in the directory
-}
-
-// Verifying is what VerifyOptions.Also works with.
-type Verifying struct {
-	Context context.Context
-	Take    func(bytes int) error // before each read: keeps the rate, counts
-	Damage  func(Damage)
 }
 
 // DamageKind says what went bad.
@@ -62,7 +57,14 @@ const (
 const (
 	SetAside = "set aside" // readers no longer see the segment; a peer heals it
 	Mended   = "mended"    // the bytes are again what they were
-	Left     = "left"      // nothing: the archive cannot be written, or is not to be
+	// TakenBack: readers see a segment again that was set aside.
+	TakenBack = "taken back"
+	// Left: nothing. The archive cannot be written, or is not to be, or no segment of
+	// the hour can be read, so that the disk as a whole is in question.
+	Left = "left"
+	// LeftForNow: nothing yet, since a writer may be at it. A pass that begins ten
+	// minutes after the last write does something.
+	LeftForNow = "left for now: written to lately"
 )
 
 // Damage is something that Verify found.
@@ -71,7 +73,7 @@ type Damage struct {
 	Offset int64
 	Kind   DamageKind
 	Why    string
-	Done   string       // SetAside, Mended or Left
+	Done   string       // SetAside, Mended, TakenBack, Left or LeftForNow
 	ID     m4f.Identity // of the segment, where it is known
 	From   m4f.UTC      // the segment's span; 0 where it is not known
 	To     m4f.UTC
@@ -83,19 +85,29 @@ type VerifyResult struct {
 	Hours, Extents, Segments int
 	Bytes                    int64
 	Bad                      int // segments, set aside or left
-	Mended                   int // places
+	Mended                   int // places, and segments taken back
+	// Aside are the segments that earlier passes or readers set aside, that are still
+	// bad, and of which the archive has no other copy, as far as it can tell.
+	Aside int
 }
 
-// Sound says whether nothing was found.
+// Sound says whether nothing was found that was not set aside before.
 func (r *VerifyResult) Sound() bool { return r.Bad+r.Mended == 0 }
 
-// defaultSettled is the default of VerifyOptions.Settled.
-const defaultSettled = 10 * time.Minute
+const (
+	defaultSettled = 10 * time.Minute // of VerifyOptions.Settled
+	defaultReread  = 5 * time.Second  // of VerifyOptions.Reread
+)
 
 // Verify reads every byte of the archive's extents, indexes, lists and changes
 // and compares each with what guards it. Segments that are bad are set aside;
 // what else is bad is written back where it follows from the rest. A second pass
-// finds nothing any more, whatever the first one found.
+// finds nothing any more, whatever the first one found, but for what was left.
+//
+// Bytes that are wrong twice are set aside at once. A segment that the disk cannot
+// read (EIO) is read again when the hour is over, and set aside if it cannot be read
+// then either while others of the hour can. Segments that were set aside before,
+// and not healed since, are read too, and taken back where they are good.
 //
 // It reads from the disk and leaves nothing in the system's cache, as far as the
 // system allows that. Errors are those of the archive as a whole, and ctx's.
@@ -103,6 +115,9 @@ func (s *Stream) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, err
 	v := &verifier{s: s, ctx: ctx, o: o, buf: make([]byte, 256<<10)}
 	if o.Settled == 0 {
 		v.o.Settled = defaultSettled
+	}
+	if o.Reread == 0 {
+		v.o.Reread = defaultReread
 	}
 	hours, err := s.hours(o.From, o.To)
 	if err != nil {
@@ -126,9 +141,6 @@ func (s *Stream) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, err
 			o.HourDone(h.start(), v.res)
 		}
 	}
-	if o.Also != nil {
-		return v.res, o.Also(Verifying{ctx, v.take, v.found})
-	}
 	return v.res, nil
 }
 
@@ -138,6 +150,9 @@ type verifier struct {
 	o   VerifyOptions
 	res VerifyResult
 	buf []byte
+
+	later    []unread // of the hour
+	readWell bool     // a segment of the hour
 }
 
 // take waits until n more bytes may be read.
@@ -188,6 +203,7 @@ func (v *verifier) hour(h hour) error {
 	slices.SortFunc(order, func(a, b extentName) int {
 		return int(a.ms)*65536 + int(a.n) - int(b.ms)*65536 - int(b.n)
 	})
+	v.later, v.readWell = nil, false
 	for _, name := range order {
 		if err := v.ctx.Err(); err != nil {
 			return err
@@ -197,7 +213,7 @@ func (v *verifier) hour(h hour) error {
 			return err
 		}
 	}
-	return nil
+	return v.rereadAll()
 }
 
 // settled says whether nobody is writing to a file, as far as its age tells.
@@ -346,5 +362,5 @@ func (v *verifier) initOf(h hour, name extentName, id m4f.Identity) []byte {
 
 // isPassing says whether an error of reading is no damage and ends a pass.
 func isPassing(err error) bool {
-	return err != nil && !isDamage(err) && !errors.Is(err, fs.ErrNotExist)
+	return err != nil && !isDamage(err) && !isUnreadable(err) && !errors.Is(err, fs.ErrNotExist)
 }

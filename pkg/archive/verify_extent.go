@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 
 	"github.com/twindvr/twindvr/pkg/event"
@@ -28,7 +29,9 @@ type extentCheck struct {
 	headOK  bool
 	bad     map[uint32]bool
 	x       *extent
-	init    []byte // nil: no good one is to be had
+	init    []byte          // nil: no good one is to be had
+	initErr error           // why it could not be read
+	before  map[uint32]bool // set aside before this pass, still bad, and not healed
 }
 
 func (c *extentCheck) run() error {
@@ -61,6 +64,7 @@ func (c *extentCheck) run() error {
 	}
 	c.beyond()
 	c.checkIndex()
+	c.v.res.Aside += len(c.before)
 	return nil
 }
 
@@ -81,6 +85,7 @@ func (c *extentCheck) load() error {
 	if c.bad == nil {
 		c.bad = map[uint32]bool{}
 	}
+	c.before = maps.Clone(c.bad)
 	c.head, err = parseIndexHeader(c.index)
 	c.headOK = err == nil
 	if c.x, err = parseExtent(c.f, st, c.index); err != nil {
@@ -123,13 +128,13 @@ func (c *extentCheck) list() error {
 	if isNotExist(err) {
 		return nil
 	}
-	if err != nil && !isDamage(err) {
+	if isPassing(err) {
 		return err
 	}
 	// Of lines that are not whole those are of interest that were: a write that
 	// was cut leaves a shorter one, or zeros.
 	for line := range bytes.Lines(b) {
-		if len(line) == badLine && len(parseBad(line)) == 0 && bytes.IndexByte(line, 0) < 0 {
+		if _, _, ok := parseBadLine(line); len(line) == badLine && !ok && bytes.IndexByte(line, 0) < 0 {
 			c.v.found(Damage{Path: path, Kind: BadList, Why: "a line is damaged", Bytes: badLine, Done: c.renewList(path)})
 			break
 		}
@@ -171,6 +176,7 @@ func (c *extentCheck) checkInit() error {
 	}
 	good := c.v.findInit(c.x.init, c.h)
 	if good == nil || len(good) != int(c.x.initLen) {
+		c.initErr = err
 		return nil // each segment says so
 	}
 	c.init = good
@@ -198,27 +204,65 @@ func (c *extentCheck) segments() error {
 
 func (c *extentCheck) segment(r *indexRecord) error {
 	if c.bad[r.number] {
-		return nil
+		return c.asideBefore(r)
 	}
 	c.v.res.Segments++
 	err := c.read(r)
-	if err == nil {
-		return c.header(r)
+	if isDamage(err) {
+		first := err
+		if err = c.read(r); isDamage(err) { // not a disk that read badly once
+			c.setAside(c.damage(r, first.Error()), r.number)
+			return nil
+		}
 	}
-	if !isDamage(err) {
+	switch {
+	case err == nil:
+		c.v.readWell = true
+		return c.header(r)
+	case isUnreadable(err):
+		c.v.later = append(c.v.later, unread{c, *r, c.v.s.clock.Now()})
+		return nil
+	}
+	return err
+}
+
+func (c *extentCheck) damage(r *indexRecord, why string) Damage {
+	return Damage{Offset: r.offset, Why: why, ID: r.ID, From: r.UTC, To: r.End(), Bytes: int64(r.Length)}
+}
+
+// asideBefore reads a segment that was set aside and that no other copy replaces,
+// and takes it back if it is good: the disk reads well again, or the bytes were put
+// back.
+func (c *extentCheck) asideBefore(r *indexRecord) error {
+	if healed, err := c.v.s.Present(&r.Header); err != nil {
 		return err
+	} else if healed {
+		delete(c.before, r.number)
+		return nil
 	}
-	if again := c.read(r); again == nil { // a disk that read badly once
-		return c.header(r)
-	} else if !isDamage(again) {
-		return again
+	if err := c.read(r); isPassing(err) {
+		return err
+	} else if err != nil {
+		return nil
 	}
-	c.setAside(Damage{Offset: r.offset, Why: err.Error(), ID: r.ID, From: r.UTC, To: r.End(), Bytes: int64(r.Length)}, r.number)
+	c.v.readWell = true
+	d := c.damage(r, "a segment that was set aside is good")
+	d.Path, d.Kind, d.Done = c.path, BadList, Left
+	if !c.v.o.ReadOnly && c.v.s.takeBack(c.h, c.name, r.number) == nil {
+		d.Done = TakenBack
+		delete(c.bad, r.number)
+		delete(c.before, r.number)
+		c.v.res.Segments++
+	}
+	c.v.found(d)
 	return nil
 }
 
 // read compares a segment with its identity.
 func (c *extentCheck) read(r *indexRecord) error {
+	if c.init == nil && isUnreadable(c.initErr) {
+		return c.initErr
+	}
 	if c.init == nil {
 		return &initError{fmt.Sprintf("the init segment %.16s of the extent is corrupt, and no other extent has it", c.x.init)}
 	}
@@ -294,6 +338,10 @@ func (c *extentCheck) hole(at, end int64, from, to uint32) {
 		}
 	}
 	if len(lost) == 0 {
+		return
+	}
+	if _, err := readHeaderAt(c.f, at); isUnreadable(err) { // it may be read later
+		c.v.found(Damage{Path: c.path, Kind: BadSegment, Done: Left, Offset: at, Bytes: end - at, Why: err.Error()})
 		return
 	}
 	c.setAside(Damage{Offset: at, Bytes: end - at, Why: "neither its header nor its index record can be read"}, lost...)
@@ -451,7 +499,9 @@ func (c *extentCheck) gone() error {
 		}
 	}
 	d.Why = fmt.Sprintf("it is gone, with %d segments", n)
-	if !c.v.o.ReadOnly && c.v.settled(st) {
+	if !c.v.o.ReadOnly && !c.v.settled(st) {
+		d.Done = LeftForNow
+	} else if !c.v.o.ReadOnly {
 		if s.fs.Remove(path) == nil {
 			d.Done = SetAside
 			s.fs.Remove(s.extentPath(c.h, c.name, badExt))
