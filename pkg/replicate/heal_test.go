@@ -270,6 +270,42 @@ func TestHealBesideDamage(t *testing.T) {
 	}
 }
 
+// One node loses its source in the last GOP of a segment, another one came back a
+// little before that, behind the keyframe: what it heard ahead of its first segment
+// is the end of the one that broke off.
+func TestHealJoining(t *testing.T) {
+	ts := source(t, 20*time.Second)
+	const d = 4 * time.Second
+	ref := view(t, record(t, ts, d, nil).a)[2]
+	second := bitrate / 8 / datagram
+	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	for _, from := range []float64{3.2, 3.3, 3.4, 3.5, 3.6, 3.7} {
+		lost, back := opens+int((from+0.2)*float64(second)), opens+int(from*float64(second))
+		a, b := newLossy(t, d), newLossy(t, d)
+		a.hear(ts, 0, lost, nil)
+		a.end(t)
+		b.hear(ts, back, count(ts), nil)
+		b.end(t)
+		for _, e := range view(t, b.a) {
+			if e.MediaTime == ref.MediaTime {
+				t.Fatalf("the node that came back has a segment there: %v", shownBy(t, b.a))
+			}
+		}
+		for range 2 {
+			for _, l := range [][2]*lossy{{a, b}, {b, a}} {
+				l[0].heals(t, Dir{l[1].a})
+			}
+		}
+		for i, l := range []*lossy{a, b} {
+			if !slices.ContainsFunc(view(t, l.a), func(e archive.Element) bool {
+				return e.ID == ref.ID && e.Duration == ref.Duration && !e.Damaged()
+			}) {
+				t.Errorf("%.1f s: node %d does not show %s: %v", from, i, ref.ID, shownBy(t, l.a))
+			}
+		}
+	}
+}
+
 // heardAs returns a cluster's view where each node follows all others while all of
 // them hear a source.
 func hearTogether(t *testing.T, ts []byte, d time.Duration, lost []map[int]bool) ([]*lossy, []*peerNode, []following) {

@@ -32,7 +32,8 @@ func (c *Copy) Packet(k int) []byte { return c.Packets[k*PacketSize : (k+1)*Pack
 
 // Kept is what a segmenter hands out with a damaged or partial segment: the
 // packets that it was made of, from the one before which nothing matters to it
-// up to the one that completed it.
+// up to the one that completed it. What came ahead of the first segment of a run
+// is handed out likewise, with a header of the time that it covers.
 type Kept struct {
 	Header  m4f.Header // of the segment
 	Program uint16     // number of the program

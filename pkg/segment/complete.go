@@ -289,6 +289,9 @@ func (s *Segmenter) finish() {
 		s.leadLast = s.leadPrev
 	}
 	s.prevKey, s.leadPrev, s.awaitKey, s.basePES = nil, nil, true, 0
+	if s.kept != nil {
+		s.kept.lead = nil
+	}
 }
 
 // tail is the duration of the last frame of the leading track among frames, as

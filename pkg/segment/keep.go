@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"math"
 	"slices"
 	"sync"
 
@@ -18,6 +19,9 @@ const (
 	// Its beginnings are known to within markEvery.
 	keepAhead = m4f.Timescale / 4
 	markEvery = m4f.Timescale / 10
+	// aheadOf is how long before the first whole picture of a run packets may tell
+	// something: of those whose beginning was not heard.
+	aheadOf = m4f.Timescale / 2
 	// maxKept bounds the packets held, in bytes. What exceeds it is not kept.
 	maxKept = 32 << 20
 	// chunkSize is what is asked for at a time, of which whole packets are used.
@@ -41,6 +45,14 @@ type keeper struct {
 	shown  []shown
 	due    []*due
 	anew   int64 // the program has had its number from this packet on
+	lead   *ahead
+}
+
+// ahead is what was heard before the first keyframe of a run: no segment has it,
+// and it may be the end of one whose beginning another recorder has.
+type ahead struct {
+	heard bool  // a frame of the leading track has come
+	pts   int64 // ... of this time
 }
 
 // gap is a salvage.Hole ahead of a packet of the run.
@@ -67,6 +79,7 @@ type mark struct{ at, received int64 }
 type due struct {
 	kept  salvage.Kept
 	until int64 // leading time received at which it is time
+	end   int64 // number of the packet up to which they go; 0: all that have come
 }
 
 // Packet implements mpegts.Keeper.
@@ -97,7 +110,7 @@ func (k *keeper) Missing(packets int64) {
 // one across this place.
 func (k *keeper) renumber() {
 	k.look(true)
-	k.anew = k.n
+	k.anew, k.lead = k.n, nil
 }
 
 // notice takes note of a loss on one PID that the packet given last shows.
@@ -117,6 +130,9 @@ func (k *keeper) trim() {
 		for len(k.due) > 0 && k.due[0].kept.First < from {
 			k.handOut()
 		}
+		if at, ok := k.begin(); ok && at < from {
+			k.lead = nil
+		}
 	}
 	k.release(int(from-k.first) / chunkPackets)
 }
@@ -134,8 +150,56 @@ func (k *keeper) release(n int) {
 	k.marks = slices.DeleteFunc(k.marks, func(m mark) bool { return m.at < k.first })
 }
 
+// begin is the packet with which the PAT begins that comes ahead of the first map
+// that is held, and whether there is one.
+func (k *keeper) begin() (int64, bool) {
+	for _, t := range k.tables {
+		if !t.pmt {
+			continue
+		}
+		if from, ok := k.withTables(t.end + 1); ok {
+			return from, true
+		}
+	}
+	return 0, false
+}
+
+// wantAhead has the packets handed out that came before the first segment of a
+// run, h, and one second of it, so that a merge sees what ends there. They are
+// said to be for a segment of their own, as badly damaged as can be.
+func (k *keeper) wantAhead(o *opening, h m4f.Header) {
+	a := k.lead
+	k.lead = nil
+	if a == nil || !a.heard {
+		return
+	}
+	from, ok := k.begin()
+	d := m4f.Diff33(h.MediaTime, a.pts)
+	if !ok || from >= o.f.First || d <= 0 || d > forget {
+		return
+	}
+	end := k.n
+	for _, m := range k.marks {
+		if m.received >= o.f.received+keepBehind {
+			end = m.at
+			break
+		}
+	}
+	d += aheadOf
+	h.MediaTime, h.UTC, h.Duration = (h.MediaTime-d)&(m4f.Wrap-1), max(h.UTC.Add(-d), 1), uint32(d)
+	h.Flags, h.Lost, h.Errored, h.Length = m4f.Damaged|m4f.Partial, math.MaxUint32, 0, 1
+	h.ID[0] ^= 0xff // any that no segment has
+	k.due = append(k.due, &due{
+		kept:  salvage.Kept{Header: h, Program: o.program.Number, Target: k.s.cfg.TargetDuration, First: from},
+		until: o.f.received + keepBehind, end: end,
+	})
+}
+
 // mark notes the time at a leading frame.
 func (k *keeper) mark(f *frame) {
+	if k.lead != nil && !k.lead.heard {
+		k.lead.heard, k.lead.pts = true, f.PTS
+	}
 	if n := len(k.marks); n == 0 || f.received-k.marks[n-1].received >= markEvery {
 		k.marks = append(k.marks, mark{f.First, f.received})
 	}
@@ -211,19 +275,22 @@ var copies = sync.Pool{New: func() any { return new([]byte) }}
 // handOut hands out the packets of the first segment that is due, up to the last
 // that has come.
 func (k *keeper) handOut() {
-	kept := &k.due[0].kept
+	kept, end := &k.due[0].kept, k.due[0].end
+	if end == 0 {
+		end = k.n
+	}
 	k.due = slices.Delete(k.due, 0, 1)
 	buf := copies.Get().(*[]byte)
 	defer copies.Put(buf)
-	b := slices.Grow((*buf)[:0], int(k.n-kept.First)*salvage.PacketSize)
-	for at := kept.First; at < k.n; {
+	b := slices.Grow((*buf)[:0], int(end-kept.First)*salvage.PacketSize)
+	for at := kept.First; at < end; {
 		i, off := int(at-k.first)/chunkPackets, int(at-k.first)%chunkPackets
-		count := min(chunkPackets-off, int(k.n-at))
+		count := min(chunkPackets-off, int(end-at))
 		b = append(b, k.chunks[i].Bytes()[off*salvage.PacketSize:(off+count)*salvage.PacketSize]...)
 		at += int64(count)
 	}
 	*buf, kept.Packets = b, b
-	kept.Holes = k.holesOf(kept.First)
+	kept.Holes = slices.DeleteFunc(k.holesOf(kept.First), func(h salvage.Hole) bool { return h.At >= kept.Len() })
 	k.hand(kept)
 }
 
@@ -296,6 +363,9 @@ func (s *Segmenter) oldest() int64 {
 	if s.dropped > 0 && s.received < s.dropUntil {
 		from = min(from, s.dropped-1)
 	}
+	if at, ok := s.kept.begin(); ok && s.kept.lead != nil {
+		from = min(from, at)
+	}
 	return earliest(s.buf, from)
 }
 
@@ -309,6 +379,9 @@ func earliest(frames []*frame, from int64) int64 {
 
 // keepFor has the packets of a segment kept that is not clean.
 func (s *Segmenter) keepFor(o *opening, frames []*frame, h m4f.Header) {
+	if s.kept != nil && o.joining {
+		s.kept.wantAhead(o, h)
+	}
 	if s.kept == nil || h.Clean() && !s.kept.all {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/salvage"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
 // taken is what a recorder made of a stream.
@@ -410,4 +411,51 @@ func inside(a, b *m4f.Header) bool {
 	from := max(0, m4f.Diff33(b.MediaTime, a.MediaTime))
 	to := min(int64(a.Duration), m4f.Diff33(b.MediaTime+int64(b.Duration), a.MediaTime))
 	return to-from > m4f.Timescale/100
+}
+
+// What a recorder hears ahead of the first keyframe is kept, from the run's first
+// map on, up to behind where its first segment opens. One that begins with a keyframe
+// has nothing ahead of it.
+func TestSalvageAhead(t *testing.T) {
+	ts := testStream(t)
+	full := recordPackets(ts, 2*time.Second, false, false, nil)
+	for _, k := range full.kept {
+		if k.Header.Damaged() {
+			t.Errorf("a recorder that has heard all keeps %s", describe(&m4f.Segment{Header: k.Header}))
+		}
+	}
+	joined := recordPackets(ts, 2*time.Second, false, false, func(k int) bool { return k < len(ts)/packet*7/20 })
+	if len(joined.kept) == 0 {
+		t.Fatal("nothing is kept")
+	}
+	k, first := joined.kept[0], joined.segs[0].Header
+	if h := k.Header; !h.Damaged() || !h.Partial() || h.ID == first.ID || h.ID.IsZero() {
+		t.Errorf("kept for %+v, ahead of %+v", h, first)
+	}
+	if end := m4f.Diff33(k.Header.MediaTime+int64(k.Header.Duration), first.MediaTime); end != 0 {
+		t.Errorf("it ends %d ticks off the first segment", end)
+	}
+	if k.First != 0 || k.Program == 0 || k.Target != m4f.Ticks(2*time.Second) {
+		t.Errorf("packets from %d on of program %d, target %d", k.First, k.Program, k.Target)
+	}
+	for n := range k.Len() {
+		if at := joined.from[n]; !bytes.Equal(k.Packet(n), ts[at*packet:(at+1)*packet]) {
+			t.Fatalf("packet %d is not the run's", n)
+		}
+	}
+	if k.Len() >= len(joined.from)*2/3 {
+		t.Errorf("%d of %d packets", k.Len(), len(joined.from))
+	}
+}
+
+func testStream(t *testing.T) []byte {
+	g, err := testsrc.New(testsrc.Options{Bitrate: 1_000_000, Duration: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := g.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

@@ -62,7 +62,9 @@ type Config struct {
 	// nothing else needs to cut it alike, up to a second of the stream behind
 	// the one that completed it (Resegment). It is called by Write, WriteAt, Close and
 	// Interrupt, in the order of the segments; what it is given is valid during
-	// the call. At most 32 MiB of packets are held: a segment that wants more is left
+	// the call. What is heard ahead of the first keyframe is handed out too, before
+	// the packets of the first segment, as those of a segment that was not emitted
+	// and lost all: it may be the end of one that another recorder began. At most 32 MiB of packets are held: a segment that wants more is left
 	// out, and so are those of a source that is no transport stream.
 	Salvage func(*salvage.Kept)
 }
@@ -208,7 +210,7 @@ func New(cfg Config, emit func(*m4f.Segment)) *Segmenter {
 	s.dater = dater{unpaced: cfg.Unpaced, start: cfg.Start, hint: cfg.Hint, resume: cfg.Resume}
 	s.dmx = mpegts.NewDemuxer(cfg.Program, (*handler)(s))
 	if cfg.Salvage != nil {
-		s.kept = &keeper{s: s, hand: cfg.Salvage}
+		s.kept = &keeper{s: s, hand: cfg.Salvage, lead: &ahead{}}
 		s.dmx.Keep(s.kept)
 	}
 	s.now = m4f.UTCOf(cfg.Clock.Now())
@@ -610,6 +612,9 @@ func (s *Segmenter) resume(f *frame) {
 // beginTimeline opens a segment at the first frame of a new timeline.
 func (s *Segmenter) beginTimeline(f *frame, key bool) {
 	s.stats.Timelines++
+	if s.kept != nil && s.cur == nil && len(s.next) == 0 {
+		s.kept.lead = nil
+	}
 	step := s.leadStep
 	if s.leadPrev.Duration > 0 {
 		step = s.leadPrev.Duration
