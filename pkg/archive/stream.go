@@ -148,7 +148,11 @@ func (s *Stream) explainMissing(err error) error {
 	case !st.IsDir():
 		return &NotStreamError{Dir: s.dir, Reason: "it is a file; name the directory of a stream", Err: err}
 	}
-	if found, _ := find(s.fs, s.dir, "", 8); len(found) > 0 {
+	found, ferr := find(s.fs, s.dir, "", 8)
+	if errors.Is(ferr, fs.ErrPermission) {
+		return ferr
+	}
+	if len(found) > 0 {
 		return &NotStreamError{Dir: s.dir, Reason: fmt.Sprintf("it holds streams: %s; name one of them", names(found)), Err: err}
 	}
 	return &NotStreamError{Dir: s.dir, Reason: "it has no " + markerName, Err: err}
@@ -365,7 +369,8 @@ type Found struct {
 }
 
 // Find returns the streams below root, sorted by name. Root itself may be one;
-// its name is then its directory's.
+// its name is then its directory's. A directory that may not be read is an error
+// (fs.ErrPermission), unless it is named lost+found.
 func Find(root string) ([]Found, error) {
 	given := root
 	root, err := filepath.Abs(root)
@@ -396,8 +401,11 @@ func find(fsys fsx.FS, dir, name string, limit int) ([]Found, error) {
 	}
 	entries, err := readDir(fsys, dir)
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) && name != "" {
-			return nil, nil // lost+found
+		if errors.Is(err, fs.ErrPermission) {
+			if name != "" && filepath.Base(dir) == "lost+found" {
+				return nil, nil // a file system's own
+			}
+			err = fmt.Errorf("%w: it may be a stream, or hold some: run this as the user that records, or as root", err)
 		}
 		return nil, err
 	}

@@ -45,22 +45,30 @@ may be verified while it is recorded to and served.
 
 A segment that is bad is set aside: no reader is shown it any more, in this
 process and every other, and a node or backfill fetches it from a peer again.
-What follows from the rest (an index, a header, an init segment that another
-file has too) is written back as it was. A second run finds nothing any more.
+One that the disk cannot read is read again some seconds later, when its hour is
+over, and set aside if it cannot be read then either, while others of the hour
+can. A segment that was set aside before and is good is taken back. What follows
+from the rest (an index, a header, an init segment that another file has too) is
+written back as it was. A second run finds nothing any more, but for what was
+left. Salvage is not read: each packet of it is checked when it is used.
 
 It prints a line for each damage: file, byte in the file, what it is and why,
-the span it concerns, and what was done: "set aside", "mended", or "left" where
-the archive cannot be written, and with --dry-run. The last line, on standard
-error, sums up. With --json a damage is an object with type "damage", stream,
+the span it concerns, and what was done: "set aside", "mended", "taken back",
+"left" where the archive cannot be written, where no segment of an hour can be
+read, and with --dry-run, or "left for now: written to lately" where a file is
+gone that a node may be writing to: a run ten minutes later sets aside what it
+held. The last line, on standard error, sums up; "set aside before" are those
+that are bad still and not healed. With --json a damage is an object with type "damage", stream,
 file, offset, kind (segment, init segment, segment header, index, extent,
 changes, list, file), why, done, bytes, and id, from, to where they are known;
 each stream ends in one with type "summary", stream, hours, files, segments,
-bytes, bad (segments), mended.
+bytes, bad (segments), mended, aside (set aside before).
 
 Hours of --from and --to are read whole. supervise does the same by itself (see
 verify in twindvr.conf(5)).
 
-Exit status: 0 everything is good, 1 damage was found, 2 trouble.`,
+Exit status: 0 nothing was found that was not set aside before, 1 damage was
+found, 2 trouble.`,
 		Example: `  twindvr verify /storage --limit-rate 20M
   twindvr verify /storage/example --from -1d --json`,
 		Args: wantArgs("PATH"),
@@ -100,6 +108,7 @@ func (o *verifyOptions) run(ctx context.Context, io IO, path string) error {
 		res, err := v.stream(ctx, s)
 		sum.Hours, sum.Extents, sum.Segments = sum.Hours+res.Hours, sum.Extents+res.Extents, sum.Segments+res.Segments
 		sum.Bytes, sum.Bad, sum.Mended = sum.Bytes+res.Bytes, sum.Bad+res.Bad, sum.Mended+res.Mended
+		sum.Aside += res.Aside
 		if err == nil {
 			err = v.err
 		}
@@ -108,8 +117,8 @@ func (o *verifyOptions) run(ctx context.Context, io IO, path string) error {
 		}
 	}
 	v.bar.Done()
-	fmt.Fprintf(io.Err, "%d segments in %d files verified, %s: %d bad, %d places mended or to be\n",
-		sum.Segments, sum.Extents, size(sum.Bytes), sum.Bad, sum.Mended)
+	fmt.Fprintf(io.Err, "%d segments in %d files verified, %s: %d bad, %d places mended or to be, %d set aside before\n",
+		sum.Segments, sum.Extents, size(sum.Bytes), sum.Bad, sum.Mended, sum.Aside)
 	if !sum.Sound() {
 		return &StatusError{}
 	}
@@ -176,7 +185,7 @@ func (v *verifyRun) stream(ctx context.Context, s namedStream) (archive.VerifyRe
 		Damage:   func(d archive.Damage) { v.damage(s, &d) },
 	})
 	if err == nil && v.o.json {
-		err = v.write(verifySummary{"summary", s.name, res.Hours, res.Extents, res.Segments, res.Bytes, res.Bad, res.Mended})
+		err = v.write(verifySummary{"summary", s.name, res.Hours, res.Extents, res.Segments, res.Bytes, res.Bad, res.Mended, res.Aside})
 	}
 	return res, err
 }
@@ -244,4 +253,5 @@ type verifySummary struct {
 	Bytes    int64  `json:"bytes"`
 	Bad      int    `json:"bad"`
 	Mended   int    `json:"mended"`
+	Aside    int    `json:"aside"`
 }
