@@ -30,11 +30,13 @@ type VerifyCounts struct {
 	Bytes    int64 `json:"bytes"`
 	Bad      int   `json:"bad"`    // segments that were set aside
 	Mended   int   `json:"mended"` // places
+	Aside    int   `json:"aside"`  // set aside before, and still bad
 }
 
 // Add adds what a part of a pass came to.
 func (c *VerifyCounts) Add(r *VerifyResult) {
 	c.Segments, c.Bytes, c.Bad, c.Mended = c.Segments+r.Segments, c.Bytes+r.Bytes, c.Bad+r.Bad, c.Mended+r.Mended
+	c.Aside += r.Aside
 }
 
 // VerifyState returns where the passes have come to: the zero value where there

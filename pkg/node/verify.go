@@ -219,7 +219,7 @@ func (v *verifier) damage(d *archive.Damage) {
 
 func (v *verifier) tellPass(st *archive.VerifyState) {
 	n := &st.Last
-	fields := []any{"segments", n.Segments, "bytes", n.Bytes, "bad", n.Bad, "mended", n.Mended, "took", st.Ended.Sub(st.Began)}
+	fields := []any{"segments", n.Segments, "bytes", n.Bytes, "bad", n.Bad, "mended", n.Mended, "set_aside_before", n.Aside, "took", st.Ended.Sub(st.Began)}
 	if n.Bad+n.Mended == 0 {
 		v.s.log.Info("the archive was verified", fields...)
 		return
