@@ -53,7 +53,8 @@ type stream struct {
 	arc     *archive.Stream
 	openErr error
 	retired bool
-	disk    error // why nothing can be written
+	disk    error     // why nothing can be written
+	diskOK  time.Time // since when it has gone well again
 }
 
 func newStream(n *Node, c *config.Stream) *stream {
@@ -302,11 +303,28 @@ func (k *keeper) Serve(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// settled is for how long writing must have gone well after an error: what was
+// written is only known to be kept when it has been synced.
+const settled = 2 * archive.DefaultSync
+
 // wrote takes the outcome of writing to the archive, and tells when it changes.
 func (s *stream) wrote(err error) {
+	now := time.Now()
 	s.mu.Lock()
 	was := s.disk
-	s.disk = err
+	switch {
+	case err != nil:
+		s.disk, s.diskOK = err, time.Time{}
+	case was != nil && s.diskOK.IsZero():
+		s.diskOK = now
+	}
+	if err == nil && was != nil {
+		if now.Sub(s.diskOK) < settled {
+			s.mu.Unlock()
+			return
+		}
+		s.disk = nil
+	}
 	s.mu.Unlock()
 	s.wantRoom(err)
 	switch {
