@@ -2,8 +2,10 @@ package segment_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +100,8 @@ func TestLossIsSeen(t *testing.T) {
 			// a loss on a data track.
 			data := map[int]bool{0x500: true, 0x600: true}
 			rng := rand.New(rand.NewPCG(7, 7))
-			for pid, pk := range pids {
+			for _, pid := range slices.Sorted(maps.Keys(pids)) {
+				pk := pids[pid]
 				for _, burst := range []int{1, 2, 15, 16, 17, 32} {
 					for range positions {
 						if len(pk) <= burst {
