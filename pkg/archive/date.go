@@ -15,25 +15,33 @@ const agree = m4f.Timescale
 // 33-bit wrap of it) carries over, if what it gives agrees with near to within
 // a second. ok is false where the archive has no such timeline.
 func (s *Stream) DateOf(media int64, near m4f.UTC) (utc m4f.UTC, ok bool, err error) {
-	hours, err := s.hours(near.Add(-m4f.Wrap/2), near.Add(agree))
+	err = s.backward(near.Add(-m4f.Wrap/2), near.Add(agree), func(e *Element) bool {
+		utc = e.UTC.Add(m4f.Diff33(media, e.MediaTime))
+		ok = -agree <= utc-near && utc-near <= agree
+		return false
+	})
+	return utc, ok, err
+}
+
+// backward calls fn with the elements of the view that begin at to or before, the
+// latest first, back to the hour of from, until it returns false.
+func (s *Stream) backward(from, to m4f.UTC, fn func(*Element) bool) error {
+	hours, err := s.hours(from, to)
 	if err != nil {
-		return 0, false, err
+		return err
 	}
 	for _, h := range slices.Backward(hours) {
 		els, err := s.viewOf(h)
 		if err != nil {
-			return 0, false, err
+			return err
 		}
 		for i := range slices.Backward(els) {
-			e := &els[i]
-			if e.UTC > near.Add(agree) {
-				continue
+			if e := &els[i]; e.UTC <= to && !fn(e) {
+				return nil
 			}
-			utc := e.UTC.Add(m4f.Diff33(media, e.MediaTime))
-			return utc, -agree <= utc-near && utc-near <= agree, nil
 		}
 	}
-	return 0, false, nil
+	return nil
 }
 
 const (
@@ -50,35 +58,22 @@ const (
 // same media times does not; and with near up to ten seconds after that UTC, or a
 // second before. ok is false where none goes on so.
 func (s *Stream) Resume(media int64, near m4f.UTC) (utc m4f.UTC, ok bool, err error) {
-	hours, err := s.hours(near.Add(-live), near.Add(agree))
-	if err != nil {
-		return 0, false, err
-	}
 	var last m4f.UTC
-	for _, h := range slices.Backward(hours) {
-		els, err := s.viewOf(h)
-		if err != nil {
-			return 0, false, err
+	err = s.backward(near.Add(-live), near.Add(agree), func(e *Element) bool {
+		at := e.UTC.Add(m4f.Diff33(media, e.MediaTime))
+		if last == 0 {
+			last = at
 		}
-		for i := range slices.Backward(els) {
-			e := &els[i]
-			if e.UTC > near.Add(agree) {
-				continue
-			}
-			utc := e.UTC.Add(m4f.Diff33(media, e.MediaTime))
-			if last == 0 {
-				last = utc
-			}
-			late, moved := int64(near-utc), int64(utc-last)
-			if e.End() < near.Add(-live) || late < -agree || late > mostLate || moved < -agree || moved > agree {
-				return 0, false, nil
-			}
-			if utc >= e.End().Add(-contiguous) {
-				return utc, true, nil
-			}
+		late, moved := int64(near-at), int64(at-last)
+		if e.End() < near.Add(-live) || late < -agree || late > mostLate || moved < -agree || moved > agree {
+			return false
 		}
-	}
-	return 0, false, nil
+		if at >= e.End().Add(-contiguous) {
+			utc, ok = at, true
+		}
+		return !ok
+	})
+	return utc, ok, err
 }
 
 // Redater dates a run of segments by the timeline of the archive that they go
