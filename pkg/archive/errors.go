@@ -194,5 +194,5 @@ func (e *LimitError) Error() string {
 	if e.Volume {
 		do += ", or see what else fills the volume"
 	}
-	return fmt.Sprintf("%s: the limit, %s, is missed by %s and nothing but %s is left: %s", e.Where, e.Limit, nearBytes(e.Over), left, do)
+	return fmt.Sprintf("%s: the limit, %s, is missed by %s and nothing but %s is left: %s", e.Where, e.Limit, NearBytes(e.Over), left, do)
 }

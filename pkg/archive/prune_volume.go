@@ -340,8 +340,8 @@ func (p *pruning) idle() bool {
 		!slices.ContainsFunc(p.all, func(h hour) bool { return h < p.goal && !p.kept.touch(h) })
 }
 
-// nearBytes writes about how many bytes there are, in a decimal unit.
-func nearBytes(n int64) string {
+// NearBytes writes about how many bytes there are, in a decimal unit.
+func NearBytes(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
 	}

@@ -159,7 +159,7 @@ func (o *keepOptions) list(io IO, s *archive.Stream) error {
 		if o.json {
 			err = out.Write(l)
 		} else {
-			_, err = fmt.Fprintln(text, strings.Join([]string{l.Name, l.From.String(), l.To.String(), shortSeconds(l.Duration), size(l.Bytes)}, "\t"))
+			_, err = fmt.Fprintln(text, strings.Join([]string{l.Name, l.From.String(), l.To.String(), shortSeconds(l.Duration), archive.NearBytes(l.Bytes)}, "\t"))
 		}
 		if err != nil {
 			return err

@@ -401,7 +401,7 @@ func (p *lsPrinter) stream(l *streamLine) error {
 		notes = fmt.Sprintf("\t%d kept", l.Kept)
 	}
 	_, err := fmt.Fprintf(p.text, "%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", l.Name, l.From, l.To, shortSeconds(l.Duration),
-		count(l.Gaps, "gap"), fmt.Sprintf("%d damaged", l.Damaged), size(l.Bytes), notes)
+		count(l.Gaps, "gap"), fmt.Sprintf("%d damaged", l.Damaged), archive.NearBytes(l.Bytes), notes)
 	return err
 }
 
@@ -422,7 +422,7 @@ func (p *lsPrinter) interval(iv *archive.Interval) error {
 		}
 	}
 	_, err := fmt.Fprintf(p.text, "span\t%s\t%s\t%s\t%s\t%s\t%s\n", l.From, l.To, shortSeconds(l.Duration),
-		count(l.Segments, "segment"), size(l.Bytes), strings.TrimSpace(notes))
+		count(l.Segments, "segment"), archive.NearBytes(l.Bytes), strings.TrimSpace(notes))
 	return err
 }
 
@@ -475,16 +475,4 @@ func count(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// size writes bytes with a decimal unit.
-func size(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, unit := float64(n)/1000, 0
-	for f >= 999.95 && unit < 4 {
-		f, unit = f/1000, unit+1
-	}
-	return fmt.Sprintf("%.1f %cB", f, "kMGTP"[unit])
 }

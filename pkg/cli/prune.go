@@ -229,9 +229,9 @@ func (p *prunePrinter) print(name string, r archive.PruneResult) error {
 		case p.json != nil:
 			err = p.json.Write(prunedHour{name, stamp(h.Start), h.Bytes, h.Why, p.removed})
 		case p.named:
-			_, err = fmt.Fprintf(p.text, "%s\t%s\t%s\t%s\n", name, stamp(h.Start), size(h.Bytes), h.Why)
+			_, err = fmt.Fprintf(p.text, "%s\t%s\t%s\t%s\n", name, stamp(h.Start), archive.NearBytes(h.Bytes), h.Why)
 		default:
-			_, err = fmt.Fprintf(p.text, "%s\t%s\t%s\n", stamp(h.Start), size(h.Bytes), h.Why)
+			_, err = fmt.Fprintf(p.text, "%s\t%s\t%s\n", stamp(h.Start), archive.NearBytes(h.Bytes), h.Why)
 		}
 		if err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/serve"
 )
@@ -335,9 +336,9 @@ func backlogOf(s *serve.StreamStatus) string {
 	}
 	switch {
 	case bytes > 0 && eta >= 0:
-		return fmt.Sprintf("%s, %s left", size(bytes), time.Duration(eta*float64(time.Second)).Round(time.Second))
+		return fmt.Sprintf("%s, %s left", archive.NearBytes(bytes), time.Duration(eta*float64(time.Second)).Round(time.Second))
 	case bytes > 0:
-		return size(bytes)
+		return archive.NearBytes(bytes)
 	case pending > 0:
 		return fmt.Sprintf("%d listed", pending)
 	}
@@ -358,7 +359,7 @@ func daysText(days float64) string {
 
 func diskOf(s *serve.StreamStatus) string {
 	if s.Archive.DaysUntilFull != nil && *s.Archive.DaysUntilFull == 0 {
-		return "full, " + size(s.Archive.DiskFree) + " free"
+		return "full, " + archive.NearBytes(s.Archive.DiskFree) + " free"
 	}
 	if s.Archive.DaysUntilFull != nil {
 		return "full in " + daysText(*s.Archive.DaysUntilFull)
@@ -366,5 +367,5 @@ func diskOf(s *serve.StreamStatus) string {
 	if s.Archive.DiskFree == 0 {
 		return "-"
 	}
-	return size(s.Archive.DiskFree) + " free"
+	return archive.NearBytes(s.Archive.DiskFree) + " free"
 }

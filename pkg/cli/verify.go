@@ -118,7 +118,7 @@ func (o *verifyOptions) run(ctx context.Context, io IO, path string) error {
 	}
 	v.bar.Done()
 	fmt.Fprintf(io.Err, "%d segments in %d files verified, %s: %d bad, %d places mended or to be, %d set aside before\n",
-		sum.Segments, sum.Extents, size(sum.Bytes), sum.Bad, sum.Mended, sum.Aside)
+		sum.Segments, sum.Extents, archive.NearBytes(sum.Bytes), sum.Bad, sum.Mended, sum.Aside)
 	if !sum.Sound() {
 		return &StatusError{}
 	}
