@@ -22,47 +22,18 @@ import (
 // says where it stopped. It returns how often it stopped.
 func stopping(t *testing.T, prepare func() string, op func(fsys fsx.FS, dir string, arm func()) error, check func(t *testing.T, dir string)) int {
 	t.Helper()
-	stops := 0
-	for n := 0; ; n++ {
-		reached := false
-		for _, written := range []string{"before", "half", "all"} {
-			dir := prepare()
-			name, more, armed, calls := "", false, false, 0
-			f := fsx.NewFaults(fsx.OS, func(o fsx.Op) error {
-				if !armed {
-					return nil
-				}
-				if calls++; calls != n+1 {
-					return nil
-				}
-				more = true
-				name = fmt.Sprintf("%d %s %s %s", n, written, o.Name, filepath.Base(o.Path))
-				switch {
-				case written == "before":
-					return fsx.ErrCrashed
-				case o.Name != "write":
-					return nil
-				case written == "half":
-					return &fsx.ShortWrite{N: o.Size / 2}
-				}
-				return &fsx.ShortWrite{N: o.Size}
-			})
-			err := op(f, dir, func() { armed = true })
-			if f.Fired() == 0 {
-				reached = reached || more
-				continue
-			}
-			reached = true
-			stops++
-			if err == nil && !strings.Contains(name, " close ") && !strings.Contains(name, "events.jsonl") {
-				t.Errorf("stopped at %s, and no error", name)
-			}
-			t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) { check(t, dir) })
+	return fsx.EachStop(func(f *fsx.Faults, at *fsx.Stop) {
+		dir := prepare()
+		err := op(f, dir, at.Arm)
+		if f.Fired() == 0 {
+			return
 		}
-		if !reached {
-			return stops
+		name := at.String()
+		if err == nil && !strings.Contains(name, " close ") && !strings.Contains(name, "events.jsonl") {
+			t.Errorf("stopped at %s, and no error", name)
 		}
-	}
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) { check(t, dir) })
+	})
 }
 
 func TestStopAtEachStepOfCreate(t *testing.T) {

@@ -28,47 +28,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // how often it stopped.
 func stopping(t *testing.T, op func(s *Store, arm func()) error, check func(t *testing.T, dir string)) int {
 	t.Helper()
-	stops := 0
-	for n := 0; ; n++ {
-		reached := false
-		for _, written := range []string{"before", "half", "all"} {
-			dir := filepath.Join(t.TempDir(), DirName)
-			name, more, armed, calls := "", false, false, 0
-			f := fsx.NewFaults(fsx.OS, func(o fsx.Op) error {
-				if !armed {
-					return nil
-				}
-				if calls++; calls != n+1 {
-					return nil
-				}
-				more = true
-				name = fmt.Sprintf("%d %s %s %s", n, written, o.Name, filepath.Base(o.Path))
-				switch {
-				case written == "before":
-					return fsx.ErrCrashed
-				case o.Name != "write":
-					return nil
-				case written == "half":
-					return &fsx.ShortWrite{N: o.Size / 2}
-				}
-				return &fsx.ShortWrite{N: o.Size}
-			})
-			err := op(NewStore(dir, StoreOptions{FS: f, Clock: clock.NewSim(time.UnixMilli(1795348800000))}), func() { armed = true })
-			if f.Fired() == 0 {
-				reached = reached || more
-				continue
-			}
-			reached = true
-			stops++
-			if err == nil && !strings.Contains(name, " close ") {
-				t.Errorf("stopped at %s, and no error", name)
-			}
-			t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) { check(t, dir) })
+	return fsx.EachStop(func(f *fsx.Faults, at *fsx.Stop) {
+		dir := filepath.Join(t.TempDir(), DirName)
+		err := op(NewStore(dir, StoreOptions{FS: f, Clock: clock.NewSim(time.UnixMilli(1795348800000))}), at.Arm)
+		if f.Fired() == 0 {
+			return
 		}
-		if !reached {
-			return stops
+		if err == nil && !strings.Contains(at.String(), " close ") {
+			t.Errorf("stopped at %s, and no error", at)
 		}
-	}
+		t.Run(strings.ReplaceAll(at.String(), " ", "_"), func(t *testing.T) { check(t, dir) })
+	})
 }
 
 // readable wants every entry that a store lists to be whole, and returns them.
