@@ -377,22 +377,8 @@ func TestStopAtEachStepOfPruningASize(t *testing.T) {
 	opt := PruneOptions{Size: 6750, Force: true}
 	now := noon.Add(5 * hourTicks).Time()
 	stops := stopping(t,
-		func() string {
-			dir := filepath.Join(t.TempDir(), "s")
-			if err := os.CopyFS(dir, os.DirFS(template.Dir())); err != nil {
-				t.Fatal(err)
-			}
-			return dir
-		},
-		func(fsys fsx.FS, dir string, arm func()) error {
-			s, err := OpenWith(dir, Options{FS: fsys})
-			if err != nil {
-				return err
-			}
-			arm()
-			_, err = s.Prune(now, opt)
-			return err
-		},
+		copies(t, template),
+		pruned(now, opt),
 		func(t *testing.T, dir string) {
 			s, err := Open(dir)
 			if err != nil {

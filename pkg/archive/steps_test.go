@@ -36,6 +36,30 @@ func stopping(t *testing.T, prepare func() string, op func(fsys fsx.FS, dir stri
 	})
 }
 
+// copies makes copies of a stream's directory.
+func copies(t *testing.T, template *Stream) func() string {
+	return func() string {
+		dir := filepath.Join(t.TempDir(), "s")
+		if err := os.CopyFS(dir, os.DirFS(template.Dir())); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+}
+
+// pruned prunes the stream in a directory.
+func pruned(now time.Time, opt PruneOptions) func(fsx.FS, string, func()) error {
+	return func(fsys fsx.FS, dir string, arm func()) error {
+		s, err := OpenWith(dir, Options{FS: fsys})
+		if err != nil {
+			return err
+		}
+		arm()
+		_, err = s.Prune(now, opt)
+		return err
+	}
+}
+
 func TestStopAtEachStepOfCreate(t *testing.T) {
 	stops := stopping(t,
 		func() string { return filepath.Join(t.TempDir(), "sport", "hd") },
@@ -232,22 +256,8 @@ func TestStopAtEachStepOfPrune(t *testing.T) {
 	now := noon.Add(5 * hourTicks).Time()
 	opt := PruneOptions{Depth: 3 * time.Hour, Force: true}
 	stops := stopping(t,
-		func() string {
-			dir := filepath.Join(t.TempDir(), "s")
-			if err := os.CopyFS(dir, os.DirFS(template.Dir())); err != nil {
-				t.Fatal(err)
-			}
-			return dir
-		},
-		func(fsys fsx.FS, dir string, arm func()) error {
-			s, err := OpenWith(dir, Options{FS: fsys})
-			if err != nil {
-				return err
-			}
-			arm()
-			_, err = s.Prune(now, opt)
-			return err
-		},
+		copies(t, template),
+		pruned(now, opt),
 		func(t *testing.T, dir string) {
 			s, err := Open(dir)
 			if err != nil {

@@ -93,8 +93,15 @@ func pipelineRecord(t *testing.T, path, dir string) []m4f.TrackConfig {
 	var stream bytes.Buffer
 	pipelineRun(t, nil, &stream, "ingest", path)
 	pipelineRun(t, bytes.NewReader(stream.Bytes()), nil, "record", dir)
+	return tracksOf(t, stream.Bytes())
+}
+
+// tracksOf are the tracks of all segments of a stream of M4F, as an export has
+// them: video first, then by PID.
+func tracksOf(t *testing.T, stream []byte) []m4f.TrackConfig {
+	t.Helper()
 	var tracks []m4f.TrackConfig
-	for r := m4f.NewReader(&stream); ; {
+	for r := m4f.NewReader(bytes.NewReader(stream)); ; {
 		seg, err := r.Next()
 		if err == io.EOF {
 			break
@@ -112,7 +119,7 @@ func pipelineRecord(t *testing.T, path, dir string) []m4f.TrackConfig {
 			}
 		}
 	}
-	slices.SortFunc(tracks, func(a, b m4f.TrackConfig) int {
+	slices.SortStableFunc(tracks, func(a, b m4f.TrackConfig) int {
 		if a.Codec.IsVideo() != b.Codec.IsVideo() {
 			if a.Codec.IsVideo() {
 				return -1

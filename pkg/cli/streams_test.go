@@ -398,35 +398,7 @@ func recordStream(t *testing.T, path, program, dir string) ([]m4f.TrackConfig, e
 	if status := Main([]string{"record", dir, "--log-level", "error"}, sys); status == exitTrouble {
 		t.Fatalf("record %s: %s", path, &errs)
 	}
-	var tracks []m4f.TrackConfig
-	for r := m4f.NewReader(bytes.NewReader(recorded)); ; {
-		seg, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		init, err := m4f.ParseInit(seg.Init)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, tr := range init.Tracks {
-			if !slices.ContainsFunc(tracks, func(c m4f.TrackConfig) bool { return c.PID == tr.Config.PID }) {
-				tracks = append(tracks, tr.Config)
-			}
-		}
-	}
-	slices.SortStableFunc(tracks, func(a, b m4f.TrackConfig) int {
-		if a.Codec.IsVideo() != b.Codec.IsVideo() {
-			if a.Codec.IsVideo() {
-				return -1
-			}
-			return 1
-		}
-		return int(a.PID) - int(b.PID)
-	})
-	return tracks, nil
+	return tracksOf(t, recorded), nil
 }
 
 func exportStream(t *testing.T, dir, out, format string) {

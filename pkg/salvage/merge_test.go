@@ -126,8 +126,8 @@ func merged(t rapid.TB, a, b *Copy) (*Copy, Gain) {
 	return c, gain
 }
 
-// within says whether the packets of part are in whole, in their order.
-func within(part, whole *Copy) bool {
+// Within says whether the packets of part are in whole, in their order.
+func Within(part, whole *Copy) bool {
 	k := 0
 	for n := range part.Len() {
 		for k < whole.Len() && !bytes.Equal(part.Packet(n), whole.Packet(k)) {
@@ -250,7 +250,7 @@ func TestMerge(t *testing.T) {
 			a, b, want := test.make(newSource(1))
 			got, gain := merged(t, a, b)
 			if !bytes.Equal(got.Packets, want.Packets) {
-				t.Errorf("%d packets of %d and %d, want %d; %+v; in order: %v", got.Len(), a.Len(), b.Len(), want.Len(), gain, within(got, want))
+				t.Errorf("%d packets of %d and %d, want %d; %+v; in order: %v", got.Len(), a.Len(), b.Len(), want.Len(), gain, Within(got, want))
 			}
 			if len(got.Holes) > 0 {
 				t.Errorf("holes %v", got.Holes)
@@ -295,7 +295,7 @@ func TestMergeGuessesNoOrder(t *testing.T) {
 		a := s.cut(Range{0, from + n}, Range{from + n + k, s.c.Len()})
 		b := s.cut(Range{0, from}, Range{from + n, from + n + k}, Range{end, s.c.Len()})
 		got, gain := merged(t, a, b)
-		if !within(got, &s.c) {
+		if !Within(got, &s.c) {
 			t.Errorf("%s: not the order of the source", name)
 		}
 		if gain.LeftOut != min(end-from-k, k) {
@@ -320,7 +320,7 @@ func TestMergeSaysWhatItLeftOut(t *testing.T) {
 	a := s.cut(Range{0, from + 16}, Range{from + 32, s.c.Len()})
 	b := s.cut(Range{0, from}, Range{from + 16, s.c.Len()})
 	got, gain := merged(t, a, b)
-	if gain.LeftOut != 16 || !within(got, &s.c) {
+	if gain.LeftOut != 16 || !Within(got, &s.c) {
 		t.Fatalf("%+v", gain)
 	}
 	if want := []Hole{{from, 16}, {from + 16, 16}}; !slices.Equal(got.Holes, want) {
@@ -439,11 +439,11 @@ func TestMergedCopiesKeepTheSourcesOrder(t *testing.T) {
 		}
 		copies := []*Copy{s.lossy(t, "a"), s.lossy(t, "b"), s.lossy(t, "c")}
 		got, _ := merged(t, copies[0], copies[1])
-		if !within(got, &s.c) {
+		if !Within(got, &s.c) {
 			t.Fatal("not in the order of the source")
 		}
 		all := MergeAll(copies)
-		if !within(all, &s.c) {
+		if !Within(all, &s.c) {
 			t.Fatal("three copies: not in the order of the source")
 		}
 		slices.Reverse(copies)

@@ -86,16 +86,7 @@ func TestFetchTransfersWhatIsLacking(t *testing.T) {
 			return func(k int) bool { return gone[k/7] }
 		}
 		own, peer := without(all, lose()), &listed{c: without(all, lose())}
-		lacking := 0
-		have := map[string]bool{}
-		for k := range own.Len() {
-			have[string(own.Packet(k))] = true
-		}
-		for k := range peer.c.Len() {
-			if !have[string(peer.c.Packet(k))] {
-				lacking++
-			}
-		}
+		lacking := lacks(own, peer.c)
 		got, err := Fetch(context.Background(), own, peer)
 		if err != nil {
 			t.Fatal(err)
@@ -279,15 +270,7 @@ func TestFetchMakesThePeersCopy(t *testing.T) {
 			return c
 		}
 		peer, own := &listed{c: pick("peer")}, pick("own")
-		have, lacking := map[string]bool{}, 0
-		for k := range own.Len() {
-			have[string(own.Packet(k))] = true
-		}
-		for k := range peer.c.Len() {
-			if !have[string(peer.c.Packet(k))] {
-				lacking++
-			}
-		}
+		lacking := lacks(own, peer.c)
 		got, err := Fetch(context.Background(), own, peer)
 		if err != nil {
 			t.Fatal(err)
@@ -360,4 +343,18 @@ func FuzzPlan(f *testing.F) {
 			at += b.Packets
 		}
 	})
+}
+
+// lacks counts the packets of a copy that another one has none like.
+func lacks(own, other *Copy) (n int) {
+	have := map[string]bool{}
+	for k := range own.Len() {
+		have[string(own.Packet(k))] = true
+	}
+	for k := range other.Len() {
+		if !have[string(other.Packet(k))] {
+			n++
+		}
+	}
+	return n
 }

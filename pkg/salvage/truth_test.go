@@ -210,19 +210,6 @@ func union(a, b []int) []int {
 	return out
 }
 
-func subsequence(part, whole *salvage.Copy) bool {
-	k := 0
-	for n := range part.Len() {
-		for k < whole.Len() && !bytes.Equal(part.Packet(n), whole.Packet(k)) {
-			k++
-		}
-		if k++; k > whole.Len() {
-			return false
-		}
-	}
-	return true
-}
-
 // cleanIn are the segments that a copy gives undamaged, and whether they are
 // whole too. A partial one is what a recorder says who has just joined: whether
 // it is whole those know who recorded it.
@@ -263,7 +250,7 @@ func (tl *tally) run(tr *truth, sc scenario, rng *rand.Rand) {
 	got, _ := salvage.Merge(a, b)
 	tl.took += time.Since(begun)
 	tl.bytes += len(a.Packets) + len(b.Packets)
-	if !subsequence(got, tr.copy(union(na, nb), false)) {
+	if !salvage.Within(got, tr.copy(union(na, nb), false)) {
 		tl.misplaced++
 	}
 	together := cleanIn(tr.copy(union(na, nb), false))
