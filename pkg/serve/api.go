@@ -7,7 +7,7 @@ import (
 
 // routeAPI adds what is below /api/v1/.
 func (h *Handler) routeAPI() {
-	h.mux.Handle("GET /api/v1/streams", viewers(h.streams))
+	h.mux.Handle("GET /api/v1/streams", h.readers(h.streams))
 }
 
 func (h *Handler) streams(w http.ResponseWriter, _ *http.Request) {

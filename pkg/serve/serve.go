@@ -49,7 +49,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.m4f.ServeHTTP(w, r)
 		return
 	}
-	if m4fhttp.RefuseBody(w, r) {
+	if !takesBody(w, r) && m4fhttp.RefuseBody(w, r) {
 		return
 	}
 	h.mux.ServeHTTP(w, r)

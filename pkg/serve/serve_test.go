@@ -18,11 +18,16 @@ func (fake) Status() NodeStatus {
 	return NodeStatus{Streams: []StreamStatus{{Name: "secret/news"}}}
 }
 
+// testHandler is a handler of such a node, with a cluster key.
+func testHandler(t *testing.T) *Handler {
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	return NewHandler(Options{Node: fake{m4fhttp.NewRoot(t.TempDir())}, Auth: m4fhttp.NewAuth([]string{"s3cret"}, nil, log), Log: log})
+}
+
 // The API answers who is on the machine itself, and nobody whom a proxy or a
 // browser there speaks for. Others learn nothing from any address.
 func TestWhoIsAnswered(t *testing.T) {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	h := NewHandler(Options{Node: fake{m4fhttp.NewRoot(t.TempDir())}, Auth: m4fhttp.NewAuth([]string{"s3cret"}, nil, log), Log: log})
+	h := testHandler(t)
 	ask := func(method, target, from, host, body string, header ...string) (int, string) {
 		r := httptest.NewRequest(method, target, strings.NewReader(body))
 		r.RemoteAddr, r.Host = from, host
