@@ -8,6 +8,7 @@ import (
 // routeAPI adds what is below /api/v1/.
 func (h *Handler) routeAPI() {
 	h.mux.Handle("GET /api/v1/streams", h.readers(h.streams))
+	h.mux.Handle("GET /api/v1/openapi.json", h.readers(h.openAPI))
 }
 
 func (h *Handler) streams(w http.ResponseWriter, _ *http.Request) {
