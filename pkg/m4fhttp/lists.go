@@ -34,7 +34,7 @@ func newLineWriter(q *request, endless bool) *lineWriter {
 	out := io.Writer(timelyWriter{q.w})
 	if !endless {
 		h.Set("Vary", "Accept-Encoding")
-		if takesGzip(q.r) {
+		if TakesGzip(q.r) {
 			h.Set("Content-Encoding", "gzip")
 			l.gz = gzip.NewWriter(out)
 			out = l.gz
@@ -46,7 +46,8 @@ func newLineWriter(q *request, endless bool) *lineWriter {
 	return l
 }
 
-func takesGzip(r *http.Request) bool {
+// TakesGzip says whether an answer may be compressed with gzip (RFC 9110 12.5.3).
+func TakesGzip(r *http.Request) bool {
 	return slices.ContainsFunc(strings.Split(r.Header.Get("Accept-Encoding"), ","), func(s string) bool {
 		name, weight, _ := strings.Cut(strings.TrimSpace(s), ";")
 		return strings.EqualFold(strings.TrimSpace(name), "gzip") && strings.ReplaceAll(weight, " ", "") != "q=0"

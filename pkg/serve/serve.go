@@ -37,6 +37,7 @@ func NewHandler(o Options) *Handler {
 		mux:  http.NewServeMux(),
 	}
 	h.routeAPI()
+	h.routePage()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		m4fhttp.WriteProblem(w, http.StatusNotFound, "nothing is served at this address; try /api/v1/streams, or /STREAM/m4f/info")
 	})
