@@ -35,6 +35,9 @@ type fetcher struct {
 	share *Share          // with whoever else fetches; nil: nobody
 	dst   *archive.Stream // where segments go; it may be nil where share is
 	heal  bool            // what is live goes first
+	// patience is how long the segment whose turn it is may bring nothing: then
+	// its error is errHung. 0: as long as the other side lets it.
+	patience time.Duration
 
 	// under counts bytes that have come of segments that are not done: whoever
 	// takes a segment takes its part away.
@@ -44,6 +47,9 @@ type fetcher struct {
 	tick func()
 }
 
+// errHung is the error of a segment that was given up for those behind it.
+var errHung = errors.New("nothing of the segment comes")
+
 // tickEvery is how often a fetcher ticks.
 const tickEvery = 250 * time.Millisecond
 
@@ -52,13 +58,13 @@ const tickEvery = 250 * time.Millisecond
 func (f *fetcher) get(ctx context.Context, wants []archive.Want, fn func(fetched) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	queue := make(chan chan fetched, f.jobs-1)
+	queue := make(chan *fetching, f.jobs-1)
 	go f.start(ctx, wants, queue)
 	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
 	stopped := false
-	for c := range queue {
-		got := f.await(c, ticker.C, stopped)
+	for one := range queue {
+		got := f.await(one, ticker.C, stopped)
 		f.under.Add(-got.came)
 		if !stopped && !fn(got) {
 			stopped = true
@@ -68,9 +74,16 @@ func (f *fetcher) get(ctx context.Context, wants []archive.Want, fn func(fetched
 	}
 }
 
+// fetching is a segment that is under way.
+type fetching struct {
+	c      chan fetched
+	moved  atomic.Int64 // when a byte last came, or it was asked for, Unix nanoseconds
+	cancel context.CancelCauseFunc
+}
+
 // start begins to get one segment after the other. A slot is taken ahead of each,
 // in their order, so that one whose turn it is never waits for one behind it.
-func (f *fetcher) start(ctx context.Context, wants []archive.Want, queue chan<- chan fetched) {
+func (f *fetcher) start(ctx context.Context, wants []archive.Want, queue chan<- *fetching) {
 	defer close(queue)
 	for _, w := range wants {
 		if f.heal && f.share.yield(ctx, nil, yieldSegment) != nil || f.slots().take(ctx) != nil {
@@ -81,20 +94,28 @@ func (f *fetcher) start(ctx context.Context, wants []archive.Want, queue chan<- 
 			f.slots().give()
 			return
 		}
-		c := make(chan fetched, 1)
+		one := &fetching{c: make(chan fetched, 1)}
+		ctx, cancel := context.WithCancelCause(ctx)
+		one.cancel = cancel
 		select {
-		case queue <- c:
+		case queue <- one:
 		case <-ctx.Done():
+			cancel(nil)
 			done()
 			f.slots().give()
 			return
 		}
+		one.move()
 		go func() {
+			defer cancel(nil)
 			got := fetched{want: w, done: done}
 			if !w.Local {
-				f.fetch(ctx, &got)
+				f.fetch(ctx, one, &got)
 			}
-			c <- got
+			if got.err != nil && errors.Is(context.Cause(ctx), errHung) {
+				got.err = errHung
+			}
+			one.c <- got
 		}()
 	}
 }
@@ -115,7 +136,7 @@ func (f *fetcher) finish(got *fetched) {
 }
 
 // fetch gets a segment, unless somebody else does.
-func (f *fetcher) fetch(ctx context.Context, got *fetched) {
+func (f *fetcher) fetch(ctx context.Context, on *fetching, got *fetched) {
 	var err error
 	if got.flight, _, err = f.share.join(ctx, got.want.ID, !f.heal); err != nil {
 		got.err = err
@@ -137,16 +158,23 @@ func (f *fetcher) fetch(ctx context.Context, got *fetched) {
 			}
 		}
 	}
-	got.seg, got.came, got.err = f.one(ctx, &got.want.Record, got.flight)
+	got.seg, got.came, got.err = f.one(ctx, on, &got.want.Record, got.flight)
 }
 
-// await waits for a segment, and ticks meanwhile unless that is over.
-func (f *fetcher) await(c <-chan fetched, ticks <-chan time.Time, over bool) fetched {
+// move notes that something of a segment has come.
+func (one *fetching) move() { one.moved.Store(time.Now().UnixNano()) }
+
+// await waits for a segment as long as the fetcher has patience, and ticks
+// meanwhile unless that is over.
+func (f *fetcher) await(one *fetching, ticks <-chan time.Time, over bool) fetched {
 	for {
 		select {
-		case got := <-c:
+		case got := <-one.c:
 			return got
 		case <-ticks:
+			if at := one.moved.Load(); f.patience > 0 && at > 0 && time.Since(time.Unix(0, at)) > f.patience {
+				one.cancel(errHung)
+			}
 			if f.tick != nil && !over {
 				f.tick()
 			}
@@ -159,11 +187,12 @@ const tries = 3
 
 // one asks for a segment, and again where a connection broke. It counts no more
 // than the segment's bytes as under way, and none twice.
-func (f *fetcher) one(ctx context.Context, rec *archive.Record, fl *flight) (seg *m4f.Segment, came int64, err error) {
+func (f *fetcher) one(ctx context.Context, on *fetching, rec *archive.Record, fl *flight) (seg *m4f.Segment, came int64, err error) {
 	for i := range tries {
 		n := int64(0)
 		seg, err = f.src.Fetch(ctx, rec, &Flow{Limit: f.limit, Yield: f.yield(fl), Count: func(k int) {
 			n += int64(k)
+			on.move()
 			fl.flow()
 			if more := min(n, int64(rec.Length)) - came; more > 0 {
 				came += more

@@ -1,8 +1,6 @@
 package replicate
 
 import (
-	"cmp"
-	"container/heap"
 	"context"
 	"errors"
 	"io/fs"
@@ -103,15 +101,13 @@ type Follower struct {
 
 	mu       sync.Mutex
 	stats    FollowStats
-	pending  pendingHeap
-	working  int  // records that are being looked at
+	lanes    lanes
 	lost     bool // something listed was dropped: compare the archives
 	gapsOnly bool
 	newest   m4f.UTC       // end of the archive, when last looked at
 	asked    time.Time     // when what was dropped was last compared
 	ahead    bool          // the peer has listed what is not there yet, by the clock
 	overdue  int64         // bytes being fetched that a comparison found missing
-	grown    chan struct{} // capacity 1: pending has changed
 	compare  chan struct{} // capacity 1: reconcile now
 	cursor   archive.Cursor
 	known    Known
@@ -146,7 +142,7 @@ func NewFollower(dst *archive.Stream, peer *m4fhttp.Client, o FollowOptions) *Fo
 		FollowOptions: o,
 		dst:           dst,
 		peer:          Peer{peer},
-		grown:         make(chan struct{}, 1),
+		lanes:         newLanes(),
 		compare:       make(chan struct{}, 1),
 		cursor:        m4fhttp.CursorNow,
 	}
@@ -157,14 +153,17 @@ func (f *Follower) Stats() FollowStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.stats
-	s.Pending = len(f.pending) + f.working
 	now := f.Clock.Now()
 	s.Backlog += f.overdue
-	for i := range f.pending {
-		p := &f.pending[i]
-		s.Lag = max(s.Lag, now.Sub(p.listed))
-		if p.missed && !p.due.After(now) {
-			s.Backlog += int64(p.Length)
+	for i := range f.lanes {
+		l := &f.lanes[i]
+		s.Pending += len(l.pending) + l.working
+		for j := range l.pending {
+			p := &l.pending[j]
+			s.Lag = max(s.Lag, now.Sub(p.listed))
+			if p.missed && !p.due.After(now) {
+				s.Backlog += int64(p.Length)
+			}
 		}
 	}
 	return s
@@ -189,7 +188,9 @@ func signal(c chan struct{}) {
 func (f *Follower) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.listen(ctx) })
-	g.Go(func() error { return f.work(ctx) })
+	for i := range f.lanes {
+		g.Go(func() error { return f.work(ctx, &f.lanes[i]) })
+	}
 	if !f.LiveOnly {
 		g.Go(func() error { return f.reconcile(ctx) })
 		if f.Healer != nil {
@@ -324,9 +325,8 @@ func (f *Follower) timely(rec *archive.Record) bool {
 	f.mu.Unlock()
 	if old && !f.LiveOnly && !f.present(rec) {
 		f.mu.Lock()
-		f.lost = true
+		f.dropped()
 		f.mu.Unlock()
-		signal(f.grown)
 	}
 	if tell {
 		f.Log.Error("a peer has segments that are dated in the future and not taken before their time; set the clocks of both nodes",
@@ -340,15 +340,6 @@ func (f *Follower) timely(rec *archive.Record) bool {
 func (f *Follower) present(rec *archive.Record) bool {
 	ok, err := f.dst.Present(&rec.Header)
 	return err == nil && ok
-}
-
-// pendingRecord is a record that the peer has listed and that is looked at when it
-// is due.
-type pendingRecord struct {
-	archive.Record
-	listed, due time.Time
-	tries       int
-	missed      bool // it was found by comparison
 }
 
 // push puts a record among the pending ones.
@@ -366,36 +357,11 @@ func (f *Follower) push(rec archive.Record, missed bool) {
 	}
 	f.pushLocked(pendingRecord{Record: rec, listed: now, due: now.Add(delay), missed: missed})
 	f.mu.Unlock()
-	signal(f.grown)
 }
 
 // gapPatience is how much later than usual a gap is taken for one where the peer
 // cuts its segments in another way.
 const gapPatience = 5 * time.Second
-
-func (f *Follower) pushLocked(p pendingRecord) {
-	if len(f.pending) >= maxPending {
-		f.lost = true
-		return
-	}
-	heap.Push(&f.pending, p)
-}
-
-// pop takes the records that are due, some at a time, and says when the next
-// is.
-func (f *Follower) pop() (due []pendingRecord, next time.Duration) {
-	now := f.Clock.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	defer func() { f.working = len(due) }()
-	for len(f.pending) > 0 && len(due) < 256 {
-		if wait := f.pending[0].due.Sub(now); wait > 0 {
-			return due, wait
-		}
-		due = append(due, heap.Pop(&f.pending).(pendingRecord))
-	}
-	return due, time.Hour
-}
 
 // rested is called when nothing is due, and has compared what was dropped: now,
 // or in the time that it returns. A live stream always has something pending, so
@@ -404,7 +370,7 @@ func (f *Follower) rested() (next time.Duration) {
 	now := f.Clock.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.lost || len(f.pending) >= maxPending {
+	if !f.lost || f.lanes.count() >= maxPending {
 		return time.Hour
 	}
 	if wait := compareEvery - now.Sub(f.asked); wait > 0 && wait <= compareEvery {
@@ -413,99 +379,6 @@ func (f *Follower) rested() (next time.Duration) {
 	f.lost, f.asked = false, now
 	signal(f.compare)
 	return time.Hour
-}
-
-// work looks at records as they become due.
-func (f *Follower) work(ctx context.Context) (err error) {
-	sink := newSink(f.dst, f.Writer)
-	defer func() { err = errors.Join(err, sink.close()) }()
-	for {
-		due, next := f.pop()
-		if len(due) > 0 {
-			f.takeDue(ctx, sink, due)
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			continue
-		}
-		next = min(next, f.rested())
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-f.grown:
-		case <-f.Clock.After(next):
-		}
-	}
-}
-
-// takeDue fetches what the view would take of some records. What fails for now
-// comes back later, and where the archive cannot be written the rest with it.
-func (f *Follower) takeDue(ctx context.Context, sink *sink, due []pendingRecord) {
-	if due = f.postpone(due); len(due) == 0 {
-		return
-	}
-	if wait := f.room(); wait > 0 {
-		f.hold(due, wait)
-		return
-	}
-	slices.SortStableFunc(due, func(a, b pendingRecord) int { return cmp.Compare(a.UTC, b.UTC) })
-	wants, err := f.wants(sink, due)
-	if err != nil {
-		f.writeFailed(err)
-		for i := range due {
-			f.again(&due[i])
-		}
-		return
-	}
-	pending := map[occurrence]*pendingRecord{}
-	for i := range due {
-		pending[occurrence{due[i].ID, due[i].UTC}] = &due[i]
-	}
-	overdue := func(w *archive.Want, sign int64) {
-		if p := pending[occurrence{w.ID, w.UTC}]; p != nil && p.missed && !w.Local {
-			f.mu.Lock()
-			f.overdue += sign * int64(w.Length)
-			f.mu.Unlock()
-		}
-	}
-	for i := range wants {
-		overdue(&wants[i], 1)
-	}
-	done := 0
-	defer f.Share.hurry()()
-	get := fetcher{src: f.peer, jobs: f.Jobs, share: f.Share, dst: f.dst}
-	get.get(ctx, wants, func(got fetched) bool {
-		if ctx.Err() != nil {
-			return false
-		}
-		if got.gone {
-			// Another peer was faster.
-		} else if got.err == nil {
-			if err := sink.put(&got.want, got.seg); err != nil {
-				f.Share.failed(err)
-				f.writeFailed(bare(err))
-				return false
-			}
-			f.Share.wrote()
-			f.taken(&got.want)
-		} else if later(got.err) {
-			f.again(pending[occurrence{got.want.ID, got.want.UTC}])
-		} else {
-			f.Log.Warn("could not get a segment", "peer", f.peer.String(), "segment", got.want.ID, "start", m4fhttp.Time(got.want.UTC), "err", got.err)
-		}
-		overdue(&got.want, -1)
-		done++
-		return true
-	})
-	for _, w := range wants[done:] {
-		overdue(&w, -1)
-		f.again(pending[occurrence{w.ID, w.UTC}])
-	}
-}
-
-// later says whether what failed may go well in a while.
-func later(err error) bool {
-	return transient(err) || errors.Is(err, m4fhttp.ErrSilent) || m4fhttp.StatusOf(err) >= http.StatusInternalServerError
 }
 
 // wants asks what of the records the view would take.
@@ -536,12 +409,6 @@ func (f *Follower) wants(sink *sink, due []pendingRecord) ([]archive.Want, error
 }
 
 const (
-	// maxTries is how often a listed segment is tried for; after that it is
-	// left to reconciliation.
-	maxTries = 10
-	againIn  = time.Second
-	// mostAgainIn is the longest pause between two tries.
-	mostAgainIn = 15 * time.Second
 	// fullAgainIn is when the archive is tried again that could not be written.
 	fullAgainIn = 3 * time.Second
 )
@@ -573,35 +440,6 @@ func (f *Follower) room() (wait time.Duration) {
 		f.writeFailed(nil)
 	}
 	return wait
-}
-
-// hold puts records back until the archive can be written.
-func (f *Follower) hold(due []pendingRecord, wait time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	at := f.Clock.Now().Add(wait)
-	for _, p := range due {
-		p.due = at
-		f.pushLocked(p)
-	}
-}
-
-// again puts a record back for later; one that is not known is left to
-// reconciliation.
-func (f *Follower) again(p *pendingRecord) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if p == nil || p.tries+1 >= maxTries {
-		f.lost = true
-		return
-	}
-	wait := fullAgainIn
-	if f.stats.WriteErr == nil {
-		wait = min(againIn<<p.tries, mostAgainIn)
-		p.tries++
-	}
-	p.due = f.Clock.Now().Add(wait)
-	f.pushLocked(*p)
 }
 
 func (f *Follower) taken(w *archive.Want) {
@@ -658,7 +496,7 @@ func (f *Follower) reconcile(ctx context.Context) error {
 			continue
 		}
 		for wait := f.room(); wait > 0; wait = f.room() {
-			if err := f.sleep(ctx, wait); err != nil {
+			if err := f.sleepOrAsked(ctx, wait); err != nil {
 				return err
 			}
 		}
@@ -849,19 +687,4 @@ func (f *Follower) setReconciling(on bool, backlog int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stats.Reconciling, f.stats.Backlog = on, backlog
-}
-
-// pendingHeap is a container/heap of records by the time at which they are due.
-type pendingHeap []pendingRecord
-
-func (h pendingHeap) Len() int           { return len(h) }
-func (h pendingHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h pendingHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *pendingHeap) Push(x any)        { *h = append(*h, x.(pendingRecord)) }
-func (h *pendingHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	old[len(old)-1] = pendingRecord{}
-	*h = old[:len(old)-1]
-	return x
 }

@@ -260,7 +260,7 @@ func TestLostWhilePending(t *testing.T) {
 	f.again(nil) // something unknown could not be had
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- f.work(ctx) }()
+	go func() { done <- f.work(ctx, &f.lanes[firstLane]) }()
 	<-f.compare
 	cancel()
 	<-done
