@@ -45,30 +45,23 @@ func FrameNumbers(b []byte) []uint64 {
 	}
 }
 
-// fillUUID marks the SEI message that fills a picture up.
-var fillUUID = [16]byte{0x3d, 0x52, 0x7e, 0x91, 0x0f, 0xc8, 0x4b, 0x26, 0xae, 0x75, 0xd4, 0x18, 0x60, 0xbb, 0x93, 0xf2}
+// fillType is the type of the NAL unit that fills a picture up: one that is left
+// to applications (ISO/IEC 14496-10 table 7-1), follows the slices (7.4.1.2.3),
+// and is passed over by decoders. Filler data (type 12) could hold nothing but
+// equal bytes (7.3.2.7).
+const fillType = 30
 
 // minFill is the least that appendFill appends.
-const minFill = 4 + 3 + len(fillUUID) + 1
+const minFill = 5 + 1
 
-// appendFill appends an SEI NAL unit (user data unregistered) of exactly n bytes,
-// start code included, that decoders pass over; n is at least minFill. As coded
-// pictures do, it looks like noise, another for each number: its packets are as
-// unlike each other as those of an encoder.
+// appendFill appends a NAL unit of exactly n bytes, start code included, that
+// decoders pass over; n is at least minFill. As coded pictures do, it looks like
+// noise, another for each number: its packets are as unlike each other as those
+// of an encoder. It goes behind the slices, as the bulk of a coded picture does
+// behind its slice header: what is lost of it leaves the picture's type known.
 func appendFill(dst []byte, n int, number uint64) []byte {
-	size, code := seiSize(n), 4
-	if size < 0 { // a start code of three bytes instead of four
-		size, code = seiSize(n+1), 3
-	}
-	dst = append(dst, []byte{0, 0, 0, 1}[4-code:]...)
-	dst = append(dst, 6, 5)
-	left := size
-	for ; left >= 255; left -= 255 {
-		dst = append(dst, 255)
-	}
-	dst = append(dst, byte(left))
-	dst = append(dst, fillUUID[:]...)
-	for x, left := number, size-len(fillUUID); left > 0; left -= 8 {
+	dst = append(dst, 0, 0, 0, 1, fillType)
+	for x, left := number, n-5; left > 0; left -= 8 {
 		x += 0x9e3779b97f4a7c15 // splitmix64
 		z := (x ^ x>>30) * 0xbf58476d1ce4e5b9
 		z = (z ^ z>>27) * 0x94d049bb133111eb
@@ -76,29 +69,5 @@ func appendFill(dst []byte, n int, number uint64) []byte {
 		binary.BigEndian.PutUint64(b[:], z|0x0101010101010101) // no zeros: no emulation prevention
 		dst = append(dst, b[:min(left, 8)]...)
 	}
-	return append(dst, 0x80)
+	return dst
 }
-
-// seiSize is the size of the payload of an SEI message that is alone in a NAL
-// unit of n bytes, with a start code of four; -1: there is none.
-func seiSize(n int) int {
-	const around = 4 + 1 + 1 + 1 // start code, header, type, end
-	for sizes := 1; sizes <= n/255+1; sizes++ {
-		if size := n - around - sizes; size >= 0 && size/255+1 == sizes {
-			return size
-		}
-	}
-	return -1
-}
-
-// appendFiller appends a filler data NAL unit (type 12, ISO/IEC 14496-10
-// 7.3.2.7) of exactly n bytes, start code included; n is at least minFiller.
-func appendFiller(dst []byte, n int) []byte {
-	dst = append(dst, 0, 0, 0, 1, 12)
-	for range n - minFiller {
-		dst = append(dst, 0xff)
-	}
-	return append(dst, 0x80)
-}
-
-const minFiller = 6

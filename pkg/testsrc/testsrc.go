@@ -19,9 +19,9 @@ import (
 // without end.
 type Options struct {
 	// Bitrate is that of the whole transport stream, bits per second, reached
-	// with SEI messages of noise inside the pictures (ISO/IEC 14496-10 D.1.7),
-	// so that recorded bytes have it too, and that packets differ as those of
-	// any encoder do. 0: what the clip needs.
+	// with NAL units of noise behind the slices of the pictures, so that
+	// recorded bytes have it too, and that packets differ as those of any
+	// encoder do. 0: what the clip needs.
 	Bitrate int64
 	// StartPTS is the PTS of the first picture, ticks of 1/90000 s, modulo
 	// 2^33. The first decoding time is 3600 ticks before.
@@ -229,12 +229,9 @@ func (g *Generator) picturePES(audio int) (pes []byte, count int, key bool) {
 		packets = want
 	}
 	gap := packets*184 - pcrField - header - len(es) - len(p.body)
-	if g.opt.Bitrate > 0 && gap >= minFill {
-		es, gap = appendFill(es, gap, g.frames), 0
-	}
 	es = append(es, p.body...)
-	if g.opt.Bitrate > 0 && gap >= minFiller {
-		es = appendFiller(es, gap)
+	if g.opt.Bitrate > 0 && gap >= minFill {
+		es = appendFill(es, gap, g.frames)
 	}
 	return append(pesHeader(0xe0, len(es), pts, dts), es...), others + packets, p.key
 }

@@ -22,7 +22,7 @@ import (
 // millisecond, to two nodes.
 func made(t *testing.T, d time.Duration) (*source, time.Time) {
 	t.Helper()
-	s, err := newSource(target, 0, 90000, []*path{newPath(testsrc.NewOutput("a", io.Discard, testsrc.Loss{}), 1, 1), newPath(testsrc.NewOutput("b", io.Discard, testsrc.Loss{}), 1, 2)})
+	s, err := newSource(target, 2_000_000, 90000, []*path{newPath(testsrc.NewOutput("a", io.Discard, testsrc.Loss{}), 1, 1), newPath(testsrc.NewOutput("b", io.Discard, testsrc.Loss{}), 1, 2)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +105,43 @@ func TestExpectations(t *testing.T) {
 			if !slices.Equal(e.clean, v.clean) || e.due != v.due || e.to-e.from != v.pictures {
 				t.Errorf("clean %v, due %v, %d pictures; want %v, %v, %d", e.clean, e.due, e.to-e.from, v.clean, v.due, v.pictures)
 			}
-			if sure := v.due && !strings.Contains(v.name, "just before"); e.sure != sure {
-				t.Errorf("sure %v, want %v", e.sure, sure)
+		})
+	}
+}
+
+// What all nodes lost before a segment excuses it only where that may have been
+// its keyframe: where the beginning of a picture is missing.
+func TestUnion(t *testing.T) {
+	s, start := made(t, 30*time.Second)
+	seg := s.segs[3]
+	middle := (seg.from + seg.to) / 2
+	for _, v := range []struct {
+		name   string
+		change func(a, b *heard)
+		clean  bool
+	}{
+		{"one lost at each", func(a, b *heard) { a.given[middle], b.given[middle+1] = false, false }, true},
+		{"the same lost at both", func(a, b *heard) { a.given[middle], b.given[middle] = false, false }, false},
+		{"one lost at a, b is down", func(a, b *heard) { a.given[middle], b.lives = false, nil }, false},
+		{"the middle of a picture before lost at both", func(a, b *heard) {
+			at := s.periods[seg.first-2] + 3
+			a.given[at], b.given[at] = false, false
+		}, true},
+		{"the beginning of a picture before lost at both", func(a, b *heard) {
+			at := s.periods[seg.first-2]
+			a.given[at], b.given[at] = false, false
+		}, false},
+		{"the beginning of a picture before lost at a", func(a, b *heard) { a.given[s.periods[seg.first-2]] = false }, true},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			a, b := all(s, start), all(s, start)
+			v.change(&a, &b)
+			clean, err := union(s.opt, s.times, []heard{a, b})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if clean[seg.id] != v.clean {
+				t.Errorf("clean %v, want %v", clean[seg.id], v.clean)
 			}
 		})
 	}

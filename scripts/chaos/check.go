@@ -190,7 +190,7 @@ func (l *lab) workOut(s int) []expected {
 		return list
 	}
 	for i := range list {
-		list[i].sure = list[i].sure && clean[list[i].id]
+		list[i].sure = list[i].due && clean[list[i].id]
 	}
 	return list
 }

@@ -25,9 +25,9 @@ type expected struct {
 	*reference
 	clean []bool // by node: nothing of it was lost there, alone
 	due   bool   // the nodes that lived until it was complete had all of it between them
-	// sure is due, with a picture more on either side, and clean to a receiver
-	// of all that any node received: what was lost on all nodes beside it may have
-	// held a part of it, so a segment that is not sure may end as damaged.
+	// sure is due, and clean to a receiver of all that any node received: what all
+	// nodes lost of the picture before it, or of the beginning of one further
+	// ahead, may have been its keyframe, so it may end as damaged.
 	sure bool
 	// wanted are pictures that must be there, [from, to): all where it is due,
 	// those behind a keyframe that a node which had just begun to listen got
@@ -56,12 +56,7 @@ func expectations(segs []*reference, times []time.Time, periods []int, nodes []h
 
 func expect(r *reference, times []time.Time, periods []int, nodes []heard) expected {
 	e := expected{reference: r, clean: make([]bool, len(nodes)), from: r.last + 1, to: r.last + 1}
-	from, to := r.from, r.to
-	beside := r.first > 0 && int(r.last)+2 < len(periods)
-	if beside {
-		from, to = periods[r.first-1], min(periods[r.last+2]+1, len(times))
-	}
-	any := make([]bool, to-from)
+	any := make([]bool, r.to-r.from)
 	for i := range nodes {
 		l, ok := lifeOver(nodes[i].lives, times[r.done])
 		if !ok {
@@ -72,20 +67,15 @@ func expect(r *reference, times []time.Time, periods []int, nodes []heard) expec
 		for d := r.to - 1; d >= r.from && had(d); d-- {
 			behind = d
 		}
-		for d := from; d < to; d++ {
-			any[d-from] = any[d-from] || had(d)
+		for d := range any {
+			any[d] = any[d] || had(r.from+d)
 		}
 		e.clean[i] = behind == r.from && !times[r.from].Add(-lead).Before(l.from)
 		if l.from.After(times[r.from]) || e.clean[i] {
 			e.from = min(e.from, keyframeBehind(r, periods, behind, times, l.from))
 		}
 	}
-	e.due, e.sure = true, beside
-	for k, v := range any {
-		e.due = e.due && (v || from+k < r.from || from+k >= r.to)
-		e.sure = e.sure && v
-	}
-	if e.due {
+	if e.due = !slices.Contains(any, false); e.due {
 		e.from = r.first
 	}
 	return e
