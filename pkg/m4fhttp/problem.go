@@ -33,6 +33,22 @@ func problemf(status int, format string, args ...any) *Problem {
 	}
 }
 
+// Problemf makes a problem for a handler elsewhere to return or write. Its title is
+// the status in words.
+func Problemf(status int, format string, args ...any) *Problem {
+	return problemf(status, format, args...)
+}
+
+// NoStream is the problem of a stream that does not exist, where these do.
+func NoStream(name string, have []string) *Problem { return noStream(name, have) }
+
+// Clip shortens what a stranger sent, and takes out what is not to be shown,
+// before it is repeated.
+func Clip(s string) string { return clip(s) }
+
+// Write answers a request with the problem.
+func (p *Problem) Write(w http.ResponseWriter) { p.write(w) }
+
 const problemType = "application/problem+json"
 
 // WriteProblem answers a request with problem details (RFC 9457).

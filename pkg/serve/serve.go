@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 
@@ -27,6 +28,9 @@ type Handler struct {
 	node Node
 	m4f  *m4fhttp.Handler
 	mux  *http.ServeMux
+	log  *slog.Logger
+
+	playables []playable
 }
 
 // NewHandler returns a Handler.
@@ -35,12 +39,11 @@ func NewHandler(o Options) *Handler {
 		node: o.Node,
 		m4f:  m4fhttp.NewHandler(m4fhttp.Options{Provider: o.Node, Auth: o.Auth, NodeID: o.NodeID, Log: o.Log}),
 		mux:  http.NewServeMux(),
+		log:  cmp.Or(o.Log, slog.Default()),
 	}
 	h.routeAPI()
 	h.routePage()
-	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		m4fhttp.WriteProblem(w, http.StatusNotFound, "nothing is served at this address; try /api/v1/streams, or /STREAM/m4f/info")
-	})
+	h.routePlayback()
 	return h
 }
 
