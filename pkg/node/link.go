@@ -85,6 +85,7 @@ func (l *link) once(ctx context.Context) {
 		Size:     l.s.cfg.DVR.Size,
 		MaxRetry: in.MaxRetryTimeout,
 		OnStatus: l.onStatus,
+		OnTaken:  func(archive.Record) { l.s.wrote(nil) },
 		Log:      l.s.log,
 	})
 	ctx, cancel := context.WithCancel(ctx)

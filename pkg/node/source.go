@@ -456,8 +456,10 @@ func (r *recorder) run() {
 	for seg := range r.queue {
 		r.s.writing.Store(time.Now().UnixNano())
 		for {
-			err := r.write(seg)
-			r.s.wrote(err)
+			written, err := r.write(seg)
+			if written || err != nil {
+				r.s.wrote(err)
+			}
 			if err == nil || len(r.queue) == cap(r.queue) {
 				break
 			}
@@ -472,25 +474,22 @@ func (r *recorder) run() {
 	}
 }
 
-// write adds a segment if the view would take it: the peer may have delivered
-// it first.
-func (r *recorder) write(seg *m4f.Segment) error {
+// write adds a segment if the view would take it, and says whether it did: the
+// peer may have delivered it first.
+func (r *recorder) write(seg *m4f.Segment) (written bool, err error) {
 	if made := r.s.made.Load(); made != r.made {
 		// What this writer holds open is gone with the archive that it was in.
 		_ = r.w.Close()
 		r.made, r.w = made, r.s.archive().Writer(archive.Live, r.input, archive.WriterOptions{})
 	}
 	wants, err := r.s.archive().Wants([]archive.Record{{Header: seg.Header, Origin: archive.Live, Input: r.input}})
-	switch {
-	case err != nil:
-		return err
-	case len(wants) == 0:
-		return nil
+	if err != nil || len(wants) == 0 {
+		return false, err
 	}
 	// What the archive knows better of a segment that it has is kept.
 	one := *seg
 	one.Header = wants[0].Header
-	return r.w.Append(&one)
+	return true, r.w.Append(&one)
 }
 
 // close drains the queue, for a bounded time.

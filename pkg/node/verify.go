@@ -297,7 +297,7 @@ func (s *stream) verifyStatus() serve.VerifyStatus {
 		n = st.state.VerifyCounts
 		out.Began, out.At = stamp(st.state.Began), stamp(st.state.Next)
 	}
-	out.Segments, out.Bytes, out.Bad, out.Mended = n.Segments, n.Bytes, n.Bad, n.Mended
+	out.Segments, out.Bytes, out.Bad, out.Mended, out.Aside = n.Segments, n.Bytes, n.Bad, n.Mended, n.Aside
 	if st.err != nil {
 		out.Error = st.err.Error()
 	}

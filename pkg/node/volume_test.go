@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/node"
 )
 
 // smallVolume mounts a volume of some bytes, or skips the test.
@@ -43,7 +43,7 @@ func past(t *testing.T, dir string, hours, bytes int) {
 	now := time.Now().Truncate(time.Hour)
 	for h := hours; h > 0; h-- {
 		at := now.Add(-time.Duration(h) * time.Hour)
-		seg := dataSegment(t, m4f.UTCOf(at), bytes)
+		seg := node.DataSegment(t, m4f.UTCOf(at), bytes)
 		if err := w.Append(seg); err != nil {
 			t.Fatal(err)
 		}
@@ -51,23 +51,6 @@ func past(t *testing.T, dir string, hours, bytes int) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func dataSegment(t *testing.T, at m4f.UTC, size int) *m4f.Segment {
-	t.Helper()
-	media := int64(at) & (m4f.Wrap - 1)
-	seg, err := m4f.Build(&m4f.SegmentSpec{
-		Header:         m4f.Header{MediaTime: media, UTC: at, Duration: m4f.Timescale},
-		TargetDuration: m4f.Timescale, Program: 1, PCRPID: 0x100,
-		Tracks: []m4f.Track{{
-			Config:  m4f.TrackConfig{PID: 0x100, StreamType: 6, Codec: m4f.CodecData},
-			Samples: []m4f.Sample{{PTS: media, DTS: media, Duration: m4f.Timescale, Sync: true, Data: bytes.Repeat([]byte{7}, size)}},
-		}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return seg
 }
 
 // hoursOf are the directories of a stream's hours, oldest first.

@@ -14,6 +14,9 @@ type VerifyStatus struct {
 	Bytes    int64 `json:"bytes"`
 	Bad      int   `json:"bad"`    // segments set aside, for a peer to heal
 	Mended   int   `json:"mended"` // places written back
+	// Aside are segments that were set aside before the pass, are still bad, and of
+	// which the archive has no other copy.
+	Aside int `json:"aside"`
 	// SetAside is how often segments were set aside since the node began, by
 	// passes and by readers that met them.
 	SetAside int64  `json:"set_aside"`
