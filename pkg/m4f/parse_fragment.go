@@ -1,6 +1,7 @@
 package m4f
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -45,19 +46,30 @@ func (s *FragmentSample) Data(media []byte) []byte { return media[s.Off : s.Off+
 // one traf for each track of init, and one mdat that the samples fill. Any
 // input is safe.
 func ParseFragment(init *Init, media []byte) (*Fragment, error) {
-	moof, rest, err := nextBox(media)
+	return ParseFragmentHead(init, media[:min(len(media), FragmentHead(media))], int64(len(media)))
+}
+
+// FragmentHead is how many bytes of the media of a segment come ahead of its
+// samples, as its first eight bytes say.
+func FragmentHead(media []byte) int {
+	if len(media) < 8 {
+		return 8
+	}
+	return int(min(binary.BigEndian.Uint32(media), MaxMedia)) + 8
+}
+
+// ParseFragmentHead is ParseFragment for the first FragmentHead bytes of media of
+// the given size: it does not look at the samples.
+func ParseFragmentHead(init *Init, head []byte, size int64) (*Fragment, error) {
+	moof, rest, err := nextBox(head)
 	if err != nil {
 		return nil, err
 	}
-	mdat, rest, err := nextBox(rest)
-	if err != nil {
-		return nil, err
-	}
-	if moof.typ != "moof" || mdat.typ != "mdat" || len(rest) != 0 {
+	if moof.typ != "moof" || len(rest) != 8 || string(rest[4:]) != "mdat" || int64(len(moof.raw))+int64(binary.BigEndian.Uint32(rest)) != size {
 		return nil, errors.New("a fragment is one moof and one mdat box")
 	}
 	f := &Fragment{Tracks: make([]FragmentTrack, 0, len(init.Tracks))}
-	off := int64(len(moof.raw) + 8)
+	off := int64(len(head))
 	err = children(moof.body, func(c box) error {
 		switch c.typ {
 		case "mfhd":
@@ -70,7 +82,7 @@ func ParseFragment(init *Init, media []byte) (*Fragment, error) {
 			if len(f.Tracks) == len(init.Tracks) {
 				return fmt.Errorf("the init segment has only %d tracks", len(init.Tracks))
 			}
-			t, end, err := parseTraf(c.body, uint32(len(f.Tracks)+1), off, int64(len(media)))
+			t, end, err := parseTraf(c.body, uint32(len(f.Tracks)+1), off, size)
 			if err != nil {
 				return err
 			}
@@ -86,8 +98,8 @@ func ParseFragment(init *Init, media []byte) (*Fragment, error) {
 		return nil, fmt.Errorf("moof: %w", err)
 	case len(f.Tracks) != len(init.Tracks):
 		return nil, fmt.Errorf("moof: %d tracks, the init segment has %d", len(f.Tracks), len(init.Tracks))
-	case off != int64(len(media)):
-		return nil, fmt.Errorf("samples end at byte %d of %d", off, len(media))
+	case off != size:
+		return nil, fmt.Errorf("samples end at byte %d of %d", off, size)
 	}
 	return f, nil
 }
