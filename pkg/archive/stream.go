@@ -371,42 +371,62 @@ type Found struct {
 // Find returns the streams below root, sorted by name. Root itself may be one;
 // its name is then its directory's. A directory that may not be read is an error
 // (fs.ErrPermission), unless it is named lost+found.
-func Find(root string) ([]Found, error) {
+func Find(root string) ([]Found, error) { return FindWith(root, FindOptions{}) }
+
+// FindOptions say how streams are looked for.
+type FindOptions struct {
+	FS fsx.FS // nil: the operating system's
+	// Unreadable is told each directory below the root that may not or cannot be
+	// read, and why; the streams in it are left out. Nil: that is an error.
+	Unreadable func(dir string, err error)
+}
+
+// FindWith is Find with options.
+func FindWith(root string, o FindOptions) ([]Found, error) {
+	if o.FS == nil {
+		o.FS = fsx.OS
+	}
 	given := root
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, err
 	}
-	st, err := os.Stat(root)
+	st, err := o.FS.Stat(root)
 	if err != nil {
 		return nil, err
 	}
 	if !st.IsDir() {
 		return nil, &NotStreamError{Dir: given, Reason: "it is a file; name a directory of streams"}
 	}
-	if _, err := statMarker(fsx.OS, root); err == nil {
+	if _, err := statMarker(o.FS, root); err == nil {
 		return []Found{{filepath.Base(root), root}}, nil
 	}
-	return find(fsx.OS, root, "", 0)
+	return (&finder{fs: o.FS, unreadable: o.Unreadable}).below(root, "")
 }
 
 // maxNameDepth is how many parts the name of a stream can have.
 const maxNameDepth = 8
 
 // find looks for streams in the directories below dir, at most limit (0: all).
-// A symbolic link to a stream is one; links are not followed further.
 func find(fsys fsx.FS, dir, name string, limit int) ([]Found, error) {
+	return (&finder{fs: fsys, limit: limit}).below(dir, name)
+}
+
+// finder looks for streams.
+type finder struct {
+	fs         fsx.FS
+	limit      int // of streams; 0: all
+	unreadable func(dir string, err error)
+}
+
+// below returns the streams in the directories below dir, whose name is name. A
+// symbolic link to a stream is one; links are not followed further.
+func (f *finder) below(dir, name string) ([]Found, error) {
 	if strings.Count(name, "/") >= maxNameDepth {
 		return nil, nil
 	}
-	entries, err := readDir(fsys, dir)
+	entries, err := f.read(dir, name)
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			if name != "" && filepath.Base(dir) == "lost+found" {
-				return nil, nil // a file system's own
-			}
-			err = fmt.Errorf("%w: it may be a stream, or hold some: run this as the user that records, or as root", err)
-		}
 		return nil, err
 	}
 	var out []Found
@@ -419,21 +439,41 @@ func find(fsys fsx.FS, dir, name string, limit int) ([]Found, error) {
 		if name != "" {
 			sub = name + "/" + sub
 		}
-		if _, err := statMarker(fsys, path); err == nil {
+		if _, err := statMarker(f.fs, path); err == nil {
 			out = append(out, Found{sub, path})
 		} else if !link {
-			below, err := find(fsys, path, sub, limit)
+			below, err := f.below(path, sub)
 			if err != nil {
 				return out, err
 			}
 			out = append(out, below...)
 		}
-		if limit > 0 && len(out) >= limit {
-			return out[:limit], nil
+		if f.limit > 0 && len(out) >= f.limit {
+			return out[:f.limit], nil
 		}
 	}
 	slices.SortFunc(out, func(a, b Found) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// read reads a directory; none but the root need be readable where that is to be
+// told.
+func (f *finder) read(dir, name string) ([]fs.DirEntry, error) {
+	entries, err := readDir(f.fs, dir)
+	switch {
+	case err == nil:
+		return entries, nil
+	case errors.Is(err, fs.ErrPermission):
+		if name != "" && filepath.Base(dir) == "lost+found" {
+			return nil, nil // a file system's own
+		}
+		err = fmt.Errorf("%w: it may be a stream, or hold some: run this as the user that records, or as root", err)
+	}
+	if name == "" || f.unreadable == nil {
+		return nil, err
+	}
+	f.unreadable(dir, err)
+	return nil, nil
 }
 
 // ValidName refuses what cannot name a stream below a root: *NameError.

@@ -3,40 +3,67 @@ package m4fhttp
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/fsx"
 )
 
 // Root is a Provider of the streams below a directory, or of the one that the
 // directory is, found anew with each request. Nothing is recorded by it.
 type Root struct {
-	dir string
+	Log *slog.Logger // nil: slog.Default()
 
-	mu   sync.Mutex
-	open map[string]*archive.Stream // by directory
+	dir string
+	fs  fsx.FS
+
+	mu     sync.Mutex
+	open   map[string]*archive.Stream // by directory
+	closed map[string]bool            // directories that could not be read the last time
 }
 
 // NewRoot returns a Provider of the streams below dir.
 func NewRoot(dir string) *Root {
-	return &Root{dir: dir, open: map[string]*archive.Stream{}}
+	return &Root{dir: dir, fs: fsx.OS, open: map[string]*archive.Stream{}}
 }
 
-// Streams implements Provider.
+// Streams implements Provider. A directory below the root that cannot be read is
+// left out and logged, once until it can be.
 func (r *Root) Streams() ([]string, error) {
-	found, err := archive.Find(r.dir)
+	closed := map[string]error{}
+	found, err := archive.FindWith(r.dir, archive.FindOptions{FS: r.fs, Unreadable: func(dir string, err error) { closed[dir] = err }})
 	if err != nil {
 		return nil, err
 	}
+	r.tell(closed)
 	names := make([]string, len(found))
 	for i, f := range found {
 		names[i] = f.Name
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// tell logs the directories that cannot be read and could the last time.
+func (r *Root) tell(closed map[string]error) {
+	log := r.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.closed
+	r.closed = make(map[string]bool, len(closed))
+	for dir, err := range closed {
+		r.closed[dir] = true
+		if !before[dir] {
+			log.Error("a directory cannot be read; streams in it are not listed", "dir", dir, "err", err)
+		}
+	}
 }
 
 // Stream implements Provider.
