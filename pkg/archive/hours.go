@@ -53,6 +53,7 @@ type hourState struct {
 	sum        Hour
 	sumOf      [3]version // what sum was computed from
 	haveSum    bool
+	fold       *fold                        // its part of the totals; nil: not known
 	lastExtent map[extentName]*loadedExtent // of an hour that grows
 }
 

@@ -60,9 +60,10 @@ func (s *Stream) eachPiece(from, to m4f.UTC, fn func(Piece)) error {
 		return err
 	}
 	var held []Element // of the hour before, whose last pieces reach into this one
+	cut := false       // of some of them the first pieces were given
 	flush := func(until m4f.UTC) {
 		n := 0
-		for _, p := range Pieces(held) {
+		for _, p := range pieces(held, cut) {
 			if until != 0 && p.Start() >= until {
 				break
 			}
@@ -74,6 +75,7 @@ func (s *Stream) eachPiece(from, to m4f.UTC, fn func(Piece)) error {
 		held = slices.DeleteFunc(held, func(e Element) bool {
 			return until == 0 || e.UTC.Add(e.Parts[len(e.Parts)-1].From) < until
 		})
+		cut = len(held) > 0
 		for i := range held { // pieces that were given already
 			held[i].Parts = slices.DeleteFunc(slices.Clone(held[i].Parts), func(p Part) bool {
 				return held[i].UTC.Add(p.From) < until
@@ -100,15 +102,20 @@ func Follows(a, b Piece) bool { return gapBetween(a, b) <= 0 }
 
 // gapBetween is the time, in ticks, that is missing between two pieces.
 func gapBetween(a, b Piece) int64 {
-	utc := int64(b.Start() - a.Stop())
-	media := m4f.Diff33(b.Media(), a.Media()+(a.To-a.Part.From))
-	begins := b.Flags&m4f.Discontinuity != 0 && b.Part.From == 0 // a timeline
+	x, y := a.edge(), b.edge()
+	return x.gap(&y)
+}
+
+// gap is gapBetween for the pieces of two edges.
+func (a *edge) gap(b *edge) int64 {
+	utc := int64(b.start - a.stop)
+	media := m4f.Diff33(b.media, a.end)
 	switch {
 	case utc >= hourTicks: // media time may have gone round any number of times
 		return utc
 	case -contiguous <= media && media <= contiguous:
 		return 0
-	case !begins && sameClock(utc, media):
+	case !b.begins && sameClock(utc, media):
 		return max(media, 0)
 	case utc <= utcSlack:
 		return 0
@@ -247,11 +254,11 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 	}
 	out := c.gaps
 	at := from // where the span ends in a gap, if it does
-	if n := len(c.intervals); n > 0 {
+	if len(c.intervals) > 0 {
 		if c.intervals[0].From-from > utcSlack {
 			out = slices.Insert(out, 0, Gap{From: from, To: c.intervals[0].From})
 		}
-		at = c.intervals[n-1].To
+		at = c.furthest.Stop() // not always of the last one: timelines may overlap
 	}
 	if to-at > utcSlack {
 		out = append(out, Gap{From: at, To: to})

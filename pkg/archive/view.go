@@ -337,9 +337,12 @@ func playsBefore(a *Element, aFrom int64, b *Element, bFrom int64) bool {
 
 // Pieces returns the parts of a view's elements in playing order. An element
 // that a better one splits comes once for each of its parts.
-func Pieces(els []Element) []Piece {
+func Pieces(els []Element) []Piece { return pieces(els, false) }
+
+// pieces is Pieces; split says that the elements may not be in the order of their
+// first parts.
+func pieces(els []Element, split bool) []Piece {
 	out := make([]Piece, 0, len(els))
-	split := false
 	for i := range els {
 		for _, p := range els[i].Parts {
 			out = append(out, Piece{&els[i], p})

@@ -329,8 +329,7 @@ func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
 		lag := now.Sub(info.Newest.Time()).Seconds()
 		st.Lag = &lag
 	}
-	from := m4f.UTCOf(now.Add(-s.cfg.DVR.Depth))
-	gaps, err := a.Gaps(from, 0)
+	t, err := a.Totals(m4f.UTCOf(now.Add(-s.cfg.DVR.Depth)))
 	if err != nil {
 		return err
 	}

@@ -140,14 +140,16 @@ type ArchiveStatus struct {
 	Horizon *time.Time `json:"horizon,omitempty"`
 	Depth   float64    `json:"depth_seconds"`
 	// Lag is how far the newest segment's end lies behind the clock.
-	Lag         *float64 `json:"lag_seconds,omitempty"`
-	Gaps        int      `json:"gaps"`
-	GapSeconds  float64  `json:"gap_seconds"`
-	Damaged     int      `json:"damaged"` // segments of the view
-	Partial     int      `json:"partial"` // segments of the view
-	Segments    int      `json:"segments"`
-	Bytes       int64    `json:"bytes"`
-	BytesPerSec float64  `json:"bytes_per_second"` // of the last hour
+	Lag        *float64 `json:"lag_seconds,omitempty"`
+	Gaps       int      `json:"gaps"`
+	GapSeconds float64  `json:"gap_seconds"`
+	Damaged    int      `json:"damaged"` // segments of the view
+	// DamagedSeconds is for how long damaged segments are shown.
+	DamagedSeconds float64 `json:"damaged_seconds"`
+	Partial        int     `json:"partial"` // segments of the view
+	Segments       int     `json:"segments"`
+	Bytes          int64   `json:"bytes"`
+	BytesPerSec    float64 `json:"bytes_per_second"` // of the last two hours
 	// Reached is the time from Oldest to Newest, which Depth limits.
 	Reached      float64 `json:"depth_reached_seconds"`
 	Kept         int     `json:"kept"`                       // spans protected from pruning
