@@ -333,32 +333,11 @@ func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	st.Gaps = len(gaps)
-	for _, g := range gaps {
-		st.GapSeconds += m4f.Duration(int64(g.To - g.From)).Seconds()
-	}
-	hours, err := a.Hours(from, 0)
-	if err != nil {
-		return err
-	}
-	for _, h := range hours {
-		st.Segments += h.Segments
-		st.Bytes += h.Bytes
-		st.Damaged += h.Damaged
-		st.Partial += h.Partial
-	}
-	recent, err := a.Coverage(m4f.UTCOf(now.Add(-time.Hour)), 0)
-	if err != nil {
-		return err
-	}
-	var bytes int64
-	var span time.Duration
-	for _, iv := range recent {
-		bytes += iv.Bytes
-		span += m4f.Duration(int64(iv.To - iv.From))
-	}
-	if span > 0 {
-		st.BytesPerSec = float64(bytes) / span.Seconds()
+	st.Gaps, st.GapSeconds = t.Gaps, m4f.Duration(t.Missing).Seconds()
+	st.Segments, st.Bytes, st.Damaged, st.Partial = t.Segments, t.Bytes, t.Damaged, t.Partial
+	st.DamagedSeconds = m4f.Duration(t.DamagedTicks).Seconds()
+	if t.RecentTicks > 0 {
+		st.BytesPerSec = float64(t.RecentBytes) / m4f.Duration(t.RecentTicks).Seconds()
 	}
 	kept, err := a.Kept()
 	if err != nil {
