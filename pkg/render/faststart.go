@@ -16,7 +16,7 @@ func writeFaststart(w *walker, out io.Writer) error {
 		tables[t] = &table{}
 	}
 	payload := uint64(0)
-	err := w.each(func(c *chunk) error {
+	err := w.each(func(_ int, c *chunk) error {
 		for k := range c.parts {
 			p := &c.parts[k]
 			if len(p.samples) == 0 {
@@ -36,9 +36,13 @@ func writeFaststart(w *walker, out io.Writer) error {
 		return err
 	}
 	written := uint64(0)
-	err = w.each(func(c *chunk) error {
+	err = w.each(func(_ int, c *chunk) error {
 		for k := range c.parts {
-			if err := c.parts[k].write(out, c.media); err != nil {
+			list, err := c.parts[k].body(nil)
+			if err != nil {
+				return err
+			}
+			if err := writeStretches(out, list, c.media); err != nil {
 				return err
 			}
 			written += uint64(c.parts[k].size())

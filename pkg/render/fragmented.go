@@ -1,6 +1,7 @@
 package render
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 
@@ -11,16 +12,22 @@ import (
 
 // writeFragmented writes ftyp and moov, then a moof and mdat for each piece.
 func writeFragmented(w *walker, out io.Writer) error {
-	number := uint32(0)
-	return w.each(func(c *chunk) error {
-		if number == 0 {
-			if err := writeBoxes(out, mp4.NewFtyp("iso6", 0, []string{"iso6", "mp42"}), w.initMoov()); err != nil {
+	return w.each(func(i int, c *chunk) error {
+		if i == 0 {
+			if err := w.writeInit(out); err != nil {
 				return err
 			}
 		}
-		number++
-		return c.writeFragment(out, number)
+		f, err := c.fragment(i)
+		if err != nil {
+			return err
+		}
+		return f.write(out, c.media)
 	})
+}
+
+func (w *walker) writeInit(out io.Writer) error {
+	return writeBoxes(out, mp4.NewFtyp("iso6", 0, []string{"iso6", "mp42"}), w.initMoov())
 }
 
 // initMoov is the moov of a fragmented file. The edit list takes off what
@@ -29,7 +36,7 @@ func (w *walker) initMoov() *mp4.MoovBox {
 	moov := mp4.NewMoovBox()
 	moov.AddChild(newMvhd(w.plan.tracks))
 	mvex := mp4.NewMvexBox()
-	if length := uint64(w.plan.length); w.plan.oneTimeline() {
+	if length := uint64(w.plan.length); !w.plan.jumps {
 		mvex.AddChild(&mp4.MehdBox{Version: version(length), FragmentDuration: int64(length)})
 	}
 	for _, t := range w.plan.tracks {
@@ -50,52 +57,96 @@ const (
 	flagsNonSync = 0x01010000
 )
 
-// writeFragment writes one moof and mdat with the tracks that have samples.
-func (c *chunk) writeFragment(out io.Writer, number uint32) error {
+// fragment is one moof and mdat: a head that was made for it, and what follows.
+type fragment struct {
+	head []byte
+	body []stretch
+	size int64
+}
+
+// stretch is bytes of a segment's media, or others that are put in.
+type stretch struct {
+	off, len uint32
+	data     []byte
+}
+
+func (s *stretch) size() int64 {
+	if s.data != nil {
+		return int64(len(s.data))
+	}
+	return int64(s.len)
+}
+
+// How much longer the fragment of an export is than that of a segment: a track
+// fragment has a sample description index, and one without samples gives way to
+// as many free bytes, so that the size follows from the length of the segment and
+// its init segment alone. Parameter sets that are put in come on top.
+const (
+	trafGrowth = 4
+	emptyTraf  = 8 + 20 + 20 + trafGrowth
+)
+
+// fragment makes the fragment of the piece with a number, from 0. What the
+// track fragments say of composition offsets is as in the segment.
+func (c *chunk) fragment(i int) (*fragment, error) {
 	moof := &mp4.MoofBox{}
-	if err := moof.AddChild(mp4.CreateMfhd(number)); err != nil {
-		return err
+	if err := moof.AddChild(mp4.CreateMfhd(uint32(i + 1))); err != nil {
+		return nil, err
 	}
 	var parts []*part
 	payload := int64(0)
+	free := 0
 	for k := range c.parts {
 		p := &c.parts[k]
 		if len(p.samples) == 0 {
+			free += emptyTraf
 			continue
 		}
 		traf, err := p.traf()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := moof.AddChild(traf); err != nil {
-			return err
+			return nil, err
 		}
 		parts = append(parts, p)
 		payload += p.size()
 	}
-	if len(parts) == 0 {
-		return nil
+	if free > 0 {
+		if err := moof.AddChild(mp4.CreateUnknownBox("free", uint64(free), make([]byte, free-8))); err != nil {
+			return nil, err
+		}
 	}
 	off := int64(moof.Size()) + 8
 	if off+payload > 2*m4f.MaxMedia {
-		return fmt.Errorf("fragment of %d bytes", payload)
+		return nil, fmt.Errorf("fragment of %d bytes", payload)
 	}
+	f := &fragment{size: off + payload}
 	for i, p := range parts {
 		moof.Trafs[i].Trun.DataOffset = int32(off)
 		off += p.size()
-	}
-	if err := writeBoxes(out, moof); err != nil {
-		return err
-	}
-	if err := mp4.EncodeHeaderWithSize("mdat", uint64(8+payload), false, out); err != nil {
-		return err
-	}
-	for _, p := range parts {
-		if err := p.write(out, c.media); err != nil {
-			return err
+		var err error
+		if f.body, err = p.body(f.body); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	var head bytes.Buffer
+	if err := writeBoxes(&head, moof); err != nil {
+		return nil, err
+	}
+	if err := mp4.EncodeHeaderWithSize("mdat", uint64(8+payload), false, &head); err != nil {
+		return nil, err
+	}
+	f.head = head.Bytes()
+	return f, nil
+}
+
+// write writes a fragment of a segment whose media is given.
+func (f *fragment) write(out io.Writer, media []byte) error {
+	if _, err := out.Write(f.head); err != nil {
+		return err
+	}
+	return writeStretches(out, f.body, media)
 }
 
 // traf describes a part's samples.
@@ -112,14 +163,14 @@ func (p *part) traf() (*mp4.TrafBox, error) {
 	if p.track.info.Config.Codec.IsVideo() {
 		trun.Flags |= mp4.TrunSampleFlagsPresentFlag
 	}
+	if p.composed {
+		trun.Flags |= mp4.TrunSampleCompositionTimeOffsetPresentFlag
+	}
 	for i := range p.samples {
 		s := &p.samples[i]
 		o := mp4.Sample{Flags: flagsSync, Dur: s.dur, Size: s.size(), CompositionTimeOffset: s.offset()}
 		if !s.sync {
 			o.Flags = flagsNonSync
-		}
-		if o.CompositionTimeOffset != 0 {
-			trun.Flags |= mp4.TrunSampleCompositionTimeOffsetPresentFlag
 		}
 		trun.AddSample(o)
 	}

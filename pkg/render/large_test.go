@@ -56,14 +56,14 @@ func TestLargeFile(t *testing.T) {
 	if err := p.readInits(context.Background(), m); err != nil {
 		t.Fatal(err)
 	}
-	w := &walker{ctx: context.Background(), archive: m, plan: p}
+	w := &walker{ctx: context.Background(), plan: p, src: &whole{archive: m, plan: p}}
 	for _, payload := range []uint64{1 << 20, 1<<32 - 2000, 1<<32 - 8, 1 << 32, 5 << 30} {
 		tables := map[*track]*table{}
 		for _, tr := range p.tracks {
 			tables[tr] = &table{}
 		}
 		at := payload / 2
-		err = w.each(func(c *chunk) error {
+		err = w.each(func(_ int, c *chunk) error {
 			for k := range c.parts {
 				if err := tables[c.parts[k].track].add(&c.parts[k], at); err != nil {
 					return err

@@ -2,7 +2,6 @@ package render
 
 import (
 	"context"
-	"slices"
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -14,6 +13,7 @@ type plan struct {
 	inits  map[m4f.Identity]*mapping
 	tracks []*track
 	length int64 // ticks, of the whole export
+	jumps  bool  // a new timeline begins inside it
 	result Result
 }
 
@@ -37,10 +37,9 @@ func makePlan(a Archive, opt Options) (*plan, error) {
 	}
 	p := &plan{}
 	for _, piece := range archive.Pieces(els) {
-		if opt.From != 0 && piece.Stop() <= opt.From+spanSlack || opt.To != 0 && piece.Start() >= opt.To-spanSlack {
-			continue
+		if opt.inside(piece) {
+			p.add(piece)
 		}
-		p.add(piece)
 	}
 	if len(p.pieces) == 0 {
 		return nil, ErrEmpty
@@ -55,9 +54,18 @@ func makePlan(a Archive, opt Options) (*plan, error) {
 
 // add places one more piece behind the others.
 func (p *plan) add(piece archive.Piece) {
-	next := placed{Piece: piece}
+	var last *placed
 	if n := len(p.pieces); n > 0 {
-		last := &p.pieces[n-1]
+		last = &p.pieces[n-1]
+	}
+	p.pieces = append(p.pieces, p.place(last, piece))
+}
+
+// place finds where on the axis a piece goes that comes behind last, nil for the
+// first, and counts it.
+func (p *plan) place(last *placed, piece archive.Piece) placed {
+	next := placed{Piece: piece}
+	if last != nil {
 		end := last.start + last.To - last.From
 		media := m4f.Diff33(piece.Media(), last.Media()+last.To-last.From)
 		utc := int64(piece.Start() - last.Stop())
@@ -73,14 +81,20 @@ func (p *plan) add(piece archive.Piece) {
 		}
 	}
 	p.length = next.start + piece.To - piece.From
-	if n := len(p.pieces); n == 0 || p.pieces[n-1].ID != piece.ID || p.pieces[n-1].UTC != piece.UTC {
+	p.jumps = p.jumps || next.fresh
+	if last == nil || last.ID != piece.ID || last.UTC != piece.UTC {
 		p.result.Segments++
 		if piece.Damaged() {
 			p.result.Damaged++
 		}
 	}
 	p.result.Duration = m4f.Duration(p.length)
-	p.pieces = append(p.pieces, next)
+	return next
+}
+
+// inside says whether a piece reaches far enough into the span to be taken.
+func (o *Options) inside(p archive.Piece) bool {
+	return (o.From == 0 || p.Stop() > o.From+spanSlack) && (o.To == 0 || p.Start() < o.To-spanSlack)
 }
 
 // sameClock says whether a pause is as long in UTC as in media time.
@@ -101,11 +115,6 @@ func (p *plan) edges(opt Options, oldest, newest m4f.UTC) {
 	}
 }
 
-// oneTimeline says whether the length of the export is known ahead.
-func (p *plan) oneTimeline() bool {
-	return !slices.ContainsFunc(p.pieces, func(x placed) bool { return x.fresh })
-}
-
 // total is how many bytes of media will be read.
 func (p *plan) total(twice bool) int64 {
 	n := int64(0)
@@ -120,7 +129,6 @@ func (p *plan) total(twice bool) int64 {
 
 // readInits reads the init segments that the pieces have and makes the tracks.
 func (p *plan) readInits(ctx context.Context, a Archive) error {
-	p.inits = map[m4f.Identity]*mapping{}
 	var order []*mapping
 	for i := range p.pieces {
 		e := p.pieces[i].Element
@@ -134,14 +142,26 @@ func (p *plan) readInits(ctx context.Context, a Archive) error {
 		if err != nil {
 			return err
 		}
-		init, err := m4f.ParseInit(seg.Init)
+		m, err := p.know(e, seg.Init)
 		if err != nil {
-			return unreadable(e, err)
+			return err
 		}
-		m := &mapping{init: init}
-		p.inits[e.Init] = m
 		order = append(order, m)
 	}
 	p.tracks = mergeTracks(order)
 	return nil
+}
+
+// know takes note of the init segment of an element.
+func (p *plan) know(e *archive.Element, b []byte) (*mapping, error) {
+	init, err := m4f.ParseInit(b)
+	if err != nil {
+		return nil, unreadable(e, err)
+	}
+	m := &mapping{init: init}
+	if p.inits == nil {
+		p.inits = map[m4f.Identity]*mapping{}
+	}
+	p.inits[e.Init] = m
+	return m, nil
 }

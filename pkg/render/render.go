@@ -121,7 +121,7 @@ func Export(ctx context.Context, a Archive, w io.Writer, opt Options) (Result, e
 	}
 	out := &counter{w: w}
 	buf := bufio.NewWriterSize(out, 256<<10)
-	wk := &walker{ctx: ctx, archive: a, plan: p, progress: opt.Progress}
+	wk := &walker{ctx: ctx, plan: p, src: &whole{a, p, opt.Progress}}
 	switch {
 	case opt.Format == TS:
 		err = writeTS(wk, buf)

@@ -140,18 +140,21 @@ func parameterSets(c *m4f.TrackConfig) []byte {
 	return b
 }
 
+// delimiterHead is how much of a sample delimiter looks at.
+const delimiterHead = 5
+
 // delimiter is how many bytes an access unit delimiter takes at the start of a
-// sample. Parameter sets go behind it.
-func (t *track) delimiter(sample []byte) uint32 {
-	if len(sample) < 5 {
+// sample of the given size. Parameter sets go behind it.
+func (t *track) delimiter(head []byte, size uint32) uint32 {
+	if len(head) < delimiterHead {
 		return 0
 	}
-	n := uint64(binary.BigEndian.Uint32(sample))
-	aud := sample[4]&0x1F == 9
+	n := uint64(binary.BigEndian.Uint32(head))
+	aud := head[4]&0x1F == 9
 	if t.info.Config.Codec == m4f.CodecHEVC {
-		aud = sample[4]>>1&0x3F == 35
+		aud = head[4]>>1&0x3F == 35
 	}
-	if !aud || n+4 > uint64(len(sample)) {
+	if !aud || n+4 > uint64(size) {
 		return 0
 	}
 	return uint32(n + 4)

@@ -12,25 +12,20 @@ import (
 // descriptors of the source.
 func writeTS(w *walker, out io.Writer) error {
 	x := &tsWriter{walker: w, mux: mpegts.NewMuxer(out, w.plan.mapPID())}
-	w.last = map[*track]int64{}
 	next, err := w.load(0)
 	if err != nil {
 		return err
 	}
-	for i := range w.plan.pieces {
+	for i := range w.src.count() {
 		cur := next
 		next = nil
-		if i+1 < len(w.plan.pieces) {
+		if i+1 < w.src.count() {
 			if next, err = w.load(i + 1); err != nil {
 				return err
 			}
 		}
 		w.trim(cur, next)
-		for k := range cur.parts {
-			if p := &cur.parts[k]; len(p.samples) > 0 {
-				w.last[p.track] = p.samples[len(p.samples)-1].dts
-			}
-		}
+		w.remember(cur.ends())
 		if err := x.write(cur); err != nil {
 			return err
 		}

@@ -6,21 +6,62 @@ import (
 	"io"
 	"math"
 
+	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
 // walker reads the pieces of a plan one after the other and hands out their
-// samples with their times in the export. It holds two segments at a time.
+// samples with their times in the export. It holds two segments at a time, or
+// what is known of them.
 type walker struct {
-	ctx      context.Context
-	archive  Archive
-	plan     *plan
-	progress func(int64)
+	ctx  context.Context
+	plan *plan
+	src  source
 
 	moved int64 // how much later than planned the pieces are by now
 	base  int64 // time on the plan's axis that is presented at 0
 	shift int64 // added to decode times so that none is negative
-	last  map[*track]int64
+	// recent has, of each of the last pieces, the decode times of its tracks' last
+	// samples, on the plan's axis.
+	recent []map[*track]int64
+}
+
+// source is where a walker has its pieces from.
+type source interface {
+	count() int
+	piece(i int) (*placed, error)
+	// open reads what is known of a piece's segment. The samples' bytes are in
+	// the chunk's media, or at its file.
+	open(p *placed, init *m4f.Init, c *chunk) (*m4f.Fragment, error)
+	// settled: base, shift and the places of new timelines are known.
+	settled() bool
+}
+
+// whole is the source of an export: it reads segments whole and verifies them.
+type whole struct {
+	archive  Archive
+	plan     *plan
+	progress func(int64)
+}
+
+func (s *whole) count() int                   { return len(s.plan.pieces) }
+func (s *whole) piece(i int) (*placed, error) { return &s.plan.pieces[i], nil }
+func (s *whole) settled() bool                { return false }
+
+func (s *whole) open(p *placed, init *m4f.Init, c *chunk) (*m4f.Fragment, error) {
+	seg, err := s.archive.ReadElement(p.Element)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m4f.ParseFragment(init, seg.Media)
+	if err != nil {
+		return nil, unreadable(p.Element, err)
+	}
+	if s.progress != nil {
+		s.progress(int64(len(seg.Media)))
+	}
+	c.media = seg.Media
+	return f, nil
 }
 
 // sample is one sample of the export. Decode times are file times: presentation
@@ -39,7 +80,8 @@ func (s *sample) size() uint32 { return s.len + uint32(len(s.sets)) }
 // part is one track's share of a chunk.
 type part struct {
 	mapped
-	samples []sample
+	samples  []sample
+	composed bool // the segment gives composition offsets
 }
 
 // chunk is one piece of the plan, read.
@@ -48,35 +90,129 @@ type chunk struct {
 	start int64 // on the plan's axis
 	move  int64 // what was added to the fragment's times for that
 	media []byte
+	file  *archive.Media // instead of media
 	parts []part
 }
 
-// each calls fn with every piece. It can be called again from the start.
-func (w *walker) each(fn func(*chunk) error) error {
-	w.last, w.moved = map[*track]int64{}, 0
-	next, err := w.load(0)
+// close closes the file of a chunk that has one; c may be nil.
+func (c *chunk) close() {
+	if c != nil && c.file != nil {
+		c.file.Close()
+		c.file = nil
+	}
+}
+
+// head is the first n bytes of a sample, or all of a shorter one.
+func (c *chunk) head(s *m4f.FragmentSample, n uint32) ([]byte, error) {
+	n = min(n, s.Len)
+	if c.file == nil {
+		return c.media[s.Off : s.Off+n], nil
+	}
+	b := make([]byte, n)
+	_, err := c.file.File.ReadAt(b, c.file.Offset+int64(s.Off))
+	return b, err
+}
+
+// lookBack is for how many pieces the decode times of a track's last sample are
+// remembered. What is made of a piece depends on no more than twice as many ahead
+// of it, so that a reader can begin anywhere.
+const lookBack = 4
+
+// each calls fn with every piece and its number. It can be called again from the
+// start.
+func (w *walker) each(fn func(int, *chunk) error) error { return w.walk(0, fn) }
+
+// walk calls fn with the pieces from a number on.
+func (w *walker) walk(first int, fn func(int, *chunk) error) (err error) {
+	w.recent, w.moved = nil, 0
+	begin, err := w.ahead(first)
 	if err != nil {
 		return err
 	}
-	for i := range w.plan.pieces {
+	next, err := w.load(begin)
+	if err != nil {
+		return err
+	}
+	defer func() { next.close() }()
+	for i := begin; i < w.src.count(); i++ {
 		cur := next
 		next = nil
-		if i+1 < len(w.plan.pieces) {
-			if next, err = w.load(i + 1); err != nil {
-				return err
-			}
+		if i+1 < w.src.count() {
+			next, err = w.load(i + 1)
 		}
-		w.trim(cur, next)
-		if i == 0 {
-			w.setBase(cur)
+		if err == nil {
+			err = w.step(i, first, cur, next, fn)
 		}
-		w.makeRoom(cur, next)
-		w.settle(cur, next)
-		if err := fn(cur); err != nil {
+		cur.close()
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ahead is the piece to begin with so that all is known that the first one
+// depends on.
+func (w *walker) ahead(first int) (int, error) {
+	for i := max(first-2*lookBack, 0); i > 0; i-- {
+		p, err := w.src.piece(i)
+		if err != nil || p.From == 0 {
+			return i, err
+		}
+	}
+	return 0, nil
+}
+
+func (w *walker) step(i, first int, cur, next *chunk, fn func(int, *chunk) error) error {
+	w.trim(cur, next)
+	if !w.src.settled() {
+		if i == 0 {
+			w.setBase(cur)
+		}
+		w.makeRoom(cur, next)
+	}
+	ends := cur.ends()
+	if i >= first {
+		w.settle(cur, next)
+		if err := fn(i, cur); err != nil {
+			return err
+		}
+	}
+	w.remember(ends)
+	return nil
+}
+
+// ends are the decode times of the last samples of the tracks of a chunk that is
+// not settled.
+func (c *chunk) ends() map[*track]int64 {
+	ends := make(map[*track]int64, len(c.parts))
+	for k := range c.parts {
+		if p := &c.parts[k]; len(p.samples) > 0 {
+			ends[p.track] = p.samples[len(p.samples)-1].dts
+		}
+	}
+	return ends
+}
+
+func (w *walker) remember(ends map[*track]int64) {
+	if len(w.recent) == lookBack {
+		w.recent = w.recent[:copy(w.recent, w.recent[1:])]
+	}
+	w.recent = append(w.recent, ends)
+}
+
+// last is the decode time of a track's last sample, and furthest the greatest of
+// its last ones.
+func (w *walker) last(t *track) (last, furthest int64, known bool) {
+	for _, ends := range w.recent {
+		if at, ok := ends[t]; ok {
+			if !known {
+				furthest = at
+			}
+			last, furthest, known = at, max(furthest, at), true
+		}
+	}
+	return last, furthest, known
 }
 
 // load reads a piece. The samples' times are on the plan's axis.
@@ -84,37 +220,47 @@ func (w *walker) load(i int) (*chunk, error) {
 	if err := w.ctx.Err(); err != nil {
 		return nil, err
 	}
-	p := &w.plan.pieces[i]
-	seg, err := w.archive.ReadElement(p.Element)
+	p, err := w.src.piece(i)
 	if err != nil {
 		return nil, err
 	}
 	m := w.plan.inits[p.Init]
-	f, err := m4f.ParseFragment(m.init, seg.Media)
+	c := &chunk{placed: p, start: p.start + w.moved}
+	f, err := w.src.open(p, m.init, c)
+	if err == nil {
+		err = c.fill(m, f)
+	}
 	if err != nil {
-		return nil, unreadable(p.Element, err)
+		c.close()
+		return nil, err
 	}
-	if w.progress != nil {
-		w.progress(int64(len(seg.Media)))
-	}
-	c := &chunk{placed: p, start: p.start + w.moved, media: seg.Media}
+	return c, nil
+}
+
+// fill takes over the samples of a fragment.
+func (c *chunk) fill(m *mapping, f *m4f.Fragment) error {
 	// The segment's opening on the fragment's axis and on the plan's.
 	ref := f.Tracks[0].Start
-	opening := ref + m4f.Diff33(p.MediaTime, ref)
-	move := p.start + w.moved - p.From - opening
+	opening := ref + m4f.Diff33(c.MediaTime, ref)
+	move := c.start - c.From - opening
 	c.move = move
 	for k, t := range f.Tracks {
 		q := part{mapped: m.tracks[k], samples: make([]sample, len(t.Samples))}
 		for j, s := range t.Samples {
 			o := sample{dts: s.DTS + move, pts: s.PTS + move, dur: s.Duration, sync: s.Sync, off: s.Off, len: s.Len}
 			if s.Sync && q.sets != nil {
-				o.sets, o.ahead = q.sets, q.track.delimiter(s.Data(seg.Media))
+				head, err := c.head(&s, delimiterHead)
+				if err != nil {
+					return unreadable(c.Element, err)
+				}
+				o.sets, o.ahead = q.sets, q.track.delimiter(head, s.Len)
 			}
+			q.composed = q.composed || o.pts != o.dts
 			q.samples[j] = o
 		}
 		c.parts = append(c.parts, q)
 	}
-	return c, nil
+	return nil
 }
 
 // trim leaves the samples that belong to the part of the segment that the view
@@ -126,8 +272,8 @@ func (w *walker) trim(cur, next *chunk) {
 	for k := range cur.parts {
 		p := &cur.parts[k]
 		if cur.From > 0 {
-			last, known := w.last[p.track]
-			p.from(from, last-w.shift+w.base, known && cur.joins && !p.track.info.Config.Codec.IsData())
+			last, _, known := w.last(p.track)
+			p.from(from, last, known && cur.joins && !p.track.info.Config.Codec.IsData())
 		}
 		if cur.To < int64(cur.Duration) {
 			first, known := int64(0), false
@@ -212,6 +358,18 @@ func (w *walker) makeRoom(cur, next *chunk) {
 	if next == nil || !next.fresh {
 		return
 	}
+	room := roomBetween(cur, next)
+	w.moved += room
+	next.start += room
+	for k := range next.parts {
+		for j := range next.parts[k].samples {
+			next.parts[k].samples[j].dts += room
+			next.parts[k].samples[j].pts += room
+		}
+	}
+}
+
+func roomBetween(cur, next *chunk) int64 {
 	room := int64(0)
 	for k := range cur.parts {
 		p := &cur.parts[k]
@@ -223,15 +381,7 @@ func (w *walker) makeRoom(cur, next *chunk) {
 			room = max(room, p.samples[n-1].dts+int64(p.samples[n-1].dur)-first)
 		}
 	}
-	room = min(room, maxRoom)
-	w.moved += room
-	next.start += room
-	for k := range next.parts {
-		for j := range next.parts[k].samples {
-			next.parts[k].samples[j].dts += room
-			next.parts[k].samples[j].pts += room
-		}
-	}
+	return min(room, maxRoom)
 }
 
 // settle moves a chunk's samples to file times. Decode times of a track never go
@@ -239,24 +389,22 @@ func (w *walker) makeRoom(cur, next *chunk) {
 func (w *walker) settle(c, next *chunk) {
 	for k := range c.parts {
 		p := &c.parts[k]
-		last, known := w.last[p.track]
-		if !known {
-			last = 0
+		last := int64(0)
+		if _, at, known := w.last(p.track); known {
+			last = max(at-w.base+w.shift, 0)
 		}
 		for j := range p.samples {
 			s := &p.samples[j]
 			s.dts, s.pts = max(s.dts-w.base+w.shift, last), max(s.pts-w.base+w.shift, w.shift)
-			last = s.dts
+			if last = s.dts; !p.composed {
+				s.pts = s.dts
+			}
 			if j > 0 {
 				p.samples[j-1].dur = uint32(min(s.dts-p.samples[j-1].dts, math.MaxUint32))
 			}
 		}
 		n := len(p.samples)
-		if n == 0 {
-			continue
-		}
-		w.last[p.track] = last
-		if next == nil {
+		if n == 0 || next == nil {
 			continue
 		}
 		if first, ok := next.first(p.track); ok {
@@ -266,16 +414,12 @@ func (w *walker) settle(c, next *chunk) {
 	}
 }
 
-// write writes the samples of a part.
-func (p *part) write(w io.Writer, media []byte) error {
+// body adds what the samples of a part are made of.
+func (p *part) body(list []stretch) ([]stretch, error) {
 	for i := 0; i < len(p.samples); {
 		s := &p.samples[i]
 		if s.sets != nil {
-			for _, b := range [][]byte{media[s.off : s.off+s.ahead], s.sets, media[s.off+s.ahead : s.off+s.len]} {
-				if _, err := w.Write(b); err != nil {
-					return err
-				}
-			}
+			list = append(list, stretch{off: s.off, len: s.ahead}, stretch{data: s.sets}, stretch{off: s.off + s.ahead, len: s.len - s.ahead})
 			i++
 			continue
 		}
@@ -283,19 +427,34 @@ func (p *part) write(w io.Writer, media []byte) error {
 		end := s.off
 		for i < len(p.samples) && p.samples[i].sets == nil {
 			if p.samples[i].off != end {
-				return fmt.Errorf("PID %d: samples do not lie one behind the other", p.track.info.Config.PID)
+				return nil, fmt.Errorf("PID %d: samples do not lie one behind the other", p.track.info.Config.PID)
 			}
 			end += p.samples[i].len
 			i++
 		}
-		if _, err := w.Write(media[s.off:end]); err != nil {
+		if n := len(list); n > 0 && list[n-1].data == nil && list[n-1].off+list[n-1].len == s.off {
+			list[n-1].len += end - s.off
+			continue
+		}
+		list = append(list, stretch{off: s.off, len: end - s.off})
+	}
+	return list, nil
+}
+
+func writeStretches(w io.Writer, list []stretch, media []byte) error {
+	for i := range list {
+		b := list[i].data
+		if b == nil {
+			b = media[list[i].off : list[i].off+list[i].len]
+		}
+		if _, err := w.Write(b); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// size is how many bytes write writes.
+// size is how many bytes body tells of.
 func (p *part) size() int64 {
 	n := int64(0)
 	for i := range p.samples {
