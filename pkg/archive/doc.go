@@ -177,6 +177,8 @@
 //     follow from the extent, but for the time of arrival, which is taken from the
 //     record before. Publish it where it is gone
 //
+// At last it reads the salvage and removes entries that are bad, as Store.Remove does.
+//
 // A write in place that is cut leaves what was there before: bytes that their guard
 // refuses, which readers pass over and the next pass writes. It never goes beyond
 // the end of an extent. What a writer may be about to append (the end of an extent

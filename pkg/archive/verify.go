@@ -50,6 +50,7 @@ const (
 	BadExtent  DamageKind = "extent"         // it is gone, and its index is still there
 	BadChanges DamageKind = "changes"        // its header, or bytes in it that are no record
 	BadList    DamageKind = "list"           // of segments set aside
+	BadSalvage DamageKind = "salvage"        // packets kept of a damaged segment
 	BadOther   DamageKind = "file"           // of another kind
 )
 
@@ -57,6 +58,7 @@ const (
 const (
 	SetAside = "set aside" // readers no longer see the segment; a peer heals it
 	Mended   = "mended"    // the bytes are again what they were
+	Dropped  = "dropped"   // it is gone, and the archive lacks nothing
 	// TakenBack: readers see a segment again that was set aside.
 	TakenBack = "taken back"
 	// Left: nothing. The archive cannot be written, or is not to be, or no segment of
@@ -73,7 +75,7 @@ type Damage struct {
 	Offset int64
 	Kind   DamageKind
 	Why    string
-	Done   string       // SetAside, Mended, TakenBack, Left or LeftForNow
+	Done   string       // SetAside, Mended, Dropped, TakenBack, Left or LeftForNow
 	ID     m4f.Identity // of the segment, where it is known
 	From   m4f.UTC      // the segment's span; 0 where it is not known
 	To     m4f.UTC
@@ -85,7 +87,7 @@ type VerifyResult struct {
 	Hours, Extents, Segments int
 	Bytes                    int64
 	Bad                      int // segments, set aside or left
-	Mended                   int // places, and segments taken back
+	Mended                   int // places, segments taken back, and salvage dropped
 	// Aside are the segments that earlier passes or readers set aside, that are still
 	// bad, and of which the archive has no other copy, as far as it can tell.
 	Aside int
@@ -99,9 +101,10 @@ const (
 	defaultReread  = 5 * time.Second  // of VerifyOptions.Reread
 )
 
-// Verify reads every byte of the archive's extents, indexes, lists and changes
-// and compares each with what guards it. Segments that are bad are set aside;
-// what else is bad is written back where it follows from the rest. A second pass
+// Verify reads every byte of the archive's extents, indexes, lists, changes and
+// salvage and compares each with what guards it. Segments that are bad are set aside;
+// what else is bad is written back where it follows from the rest, and salvage that
+// is bad is dropped. A second pass
 // finds nothing any more, whatever the first one found, but for what was left.
 //
 // Bytes that are wrong twice are set aside at once. A segment that the disk cannot
@@ -141,7 +144,7 @@ func (s *Stream) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, err
 			o.HourDone(h.start(), v.res)
 		}
 	}
-	return v.res, nil
+	return v.res, v.salvage()
 }
 
 type verifier struct {
@@ -155,14 +158,22 @@ type verifier struct {
 	readWell bool     // a segment of the hour
 }
 
-// take waits until n more bytes may be read.
-func (v *verifier) take(n int) error {
+// wait waits until n more bytes may be read.
+func (v *verifier) wait(n int) error {
 	for left := n; left > 0 && v.o.Limiter != nil; {
 		some := min(left, max(v.o.Limiter.Burst(), 1))
 		if err := v.o.Limiter.WaitN(v.ctx, some); err != nil {
 			return err
 		}
 		left -= some
+	}
+	return v.ctx.Err()
+}
+
+// take is wait for bytes of the archive.
+func (v *verifier) take(n int) error {
+	if err := v.wait(n); err != nil {
+		return err
 	}
 	v.res.Bytes += int64(n)
 	if v.o.Progress != nil {

@@ -49,18 +49,19 @@ One that the disk cannot read is read again some seconds later, when its hour is
 over, and set aside if it cannot be read then either, while others of the hour
 can. A segment that was set aside before and is good is taken back. What follows
 from the rest (an index, a header, an init segment that another file has too) is
-written back as it was. A second run finds nothing any more, but for what was
-left. Salvage is not read: each packet of it is checked when it is used.
+written back as it was. Packets kept of damaged segments (salvage) that are bad
+are dropped; the archive lacks nothing without them. A second run finds nothing
+any more, but for what was left.
 
 It prints a line for each damage: file, byte in the file, what it is and why,
 the span it concerns, and what was done: "set aside", "mended", "taken back",
-"left" where the archive cannot be written, where no segment of an hour can be
+"dropped", "left" where the archive cannot be written, where no segment of an hour can be
 read, and with --dry-run, or "left for now: written to lately" where a file is
 gone that a node may be writing to: a run ten minutes later sets aside what it
 held. The last line, on standard error, sums up; "set aside before" are those
 that are bad still and not healed. With --json a damage is an object with type "damage", stream,
 file, offset, kind (segment, init segment, segment header, index, extent,
-changes, list, file), why, done, bytes, and id, from, to where they are known;
+changes, list, salvage, file), why, done, bytes, and id, from, to where they are known;
 each stream ends in one with type "summary", stream, hours, files, segments,
 bytes, bad (segments), mended, aside (set aside before).
 
