@@ -29,9 +29,9 @@ type clockWatch struct {
 }
 
 func newClockWatch(n *Node) *clockWatch {
-	start := time.Now()
+	start := n.now()
 	return &clockWatch{n: n, read: func() (time.Time, time.Duration) {
-		now := time.Now()
+		now := n.now()
 		return now.Round(0), now.Sub(start) // Round takes the monotonic reading away
 	}}
 }
@@ -41,7 +41,7 @@ func (c *clockWatch) String() string { return "watch of the clock" }
 // Serve implements suture.Service.
 func (c *clockWatch) Serve(ctx context.Context) error {
 	c.wall, c.mono = c.read()
-	for pause(ctx, clockEvery) {
+	for c.n.pause(ctx, clockEvery) {
 		c.look()
 	}
 	return ctx.Err()
@@ -68,5 +68,21 @@ func (c *clockWatch) look() {
 			Msg:   fmt.Sprintf("the clock stepped %s by %v, to %s; what is recorded keeps its timeline, and a new one is dated by the clock", way, step.Abs().Round(time.Millisecond), wall.UTC().Format(time.RFC3339)),
 			Attrs: map[string]any{"step_seconds": step.Seconds()},
 		})
+	}
+}
+
+// now is the time by the node's clock.
+func (n *Node) now() time.Time { return n.opt.Clock.Now() }
+
+// since is the time that has passed since t by the node's clock.
+func (n *Node) since(t time.Time) time.Duration { return n.opt.Clock.Now().Sub(t) }
+
+// pause waits; it returns false when the context has ended.
+func (n *Node) pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-n.opt.Clock.After(d):
+		return true
 	}
 }

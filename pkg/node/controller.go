@@ -34,7 +34,7 @@ type controller struct {
 }
 
 func newController(s *stream) *controller {
-	return &controller{s: s, active: -1, mode: serve.Offline, since: time.Now()}
+	return &controller{s: s, active: -1, mode: serve.Offline, since: s.node.now()}
 }
 
 func (c *controller) String() string { return "choice of input of " + c.s.cfg.Name }
@@ -48,11 +48,11 @@ func (c *controller) activeInput() int {
 // Serve implements suture.Service.
 func (c *controller) Serve(ctx context.Context) error {
 	c.mu.Lock()
-	c.began = time.Now()
+	c.began = c.s.node.now()
 	c.mu.Unlock()
 	for {
-		c.look(time.Now())
-		if !pause(ctx, lookEvery) {
+		c.look(c.s.node.now())
+		if !c.s.node.pause(ctx, lookEvery) {
 			return ctx.Err()
 		}
 	}
@@ -174,7 +174,7 @@ func (c *controller) modeNow() (string, time.Time) {
 // live is what peers are told of the stream. Its chain names the nodes that the
 // data came through: this node alone where it hears a source itself.
 func (s *stream) live() m4fhttp.Live {
-	now := time.Now()
+	now := s.node.now()
 	s.mu.Lock()
 	retired := s.retired
 	s.mu.Unlock()

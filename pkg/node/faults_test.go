@@ -17,6 +17,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/node"
 )
 
 // faultyNode is a node that runs in the test, on a file system whose disk can be
@@ -38,7 +39,7 @@ func runIn(t *testing.T, n *testNode) *faultyNode {
 	p := &faultyNode{testNode: n}
 	end := p.hit(func(fsx.Op) error { return nil })
 	p.faults = fsx.NewFaults(fsx.OS, func(o fsx.Op) error { return (*p.fault.Load())(o) })
-	_, p.out, _ = inProcessOn(t, string(text), p.faults)
+	_, p.out, _ = inProcessOn(t, string(text), node.Options{FS: p.faults})
 	t.Cleanup(end)
 	return p
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
-	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/ingest"
 	"github.com/twindvr/twindvr/pkg/node"
 	"github.com/twindvr/twindvr/pkg/serve"
@@ -23,11 +22,11 @@ import (
 // behind is found. end stops it.
 func inProcess(t *testing.T, text string) (n *node.Node, log *lockedText, end func()) {
 	t.Helper()
-	return inProcessOn(t, text, nil)
+	return inProcessOn(t, text, node.Options{})
 }
 
-// inProcessOn is inProcess with the archives on a file system of the test's.
-func inProcessOn(t *testing.T, text string, fsys fsx.FS) (n *node.Node, log *lockedText, end func()) {
+// inProcessOn is inProcess with options of the test's: a file system, a clock.
+func inProcessOn(t *testing.T, text string, opt node.Options) (n *node.Node, log *lockedText, end func()) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "node.conf")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -41,7 +40,8 @@ func inProcessOn(t *testing.T, text string, fsys fsx.FS) (n *node.Node, log *loc
 	}
 	log = &lockedText{}
 	ready := make(chan struct{})
-	n = node.New(node.Options{Config: c, Log: slog.New(slog.NewTextHandler(log, nil)), FS: fsys, Ready: func() { close(ready) }})
+	opt.Config, opt.Log, opt.Ready = c, slog.New(slog.NewTextHandler(log, nil)), func() { close(ready) }
+	n = node.New(opt)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()

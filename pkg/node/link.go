@@ -87,6 +87,7 @@ func (l *link) once(ctx context.Context) {
 		OnStatus: l.onStatus,
 		OnTaken:  func(archive.Record) { l.s.wrote(nil) },
 		Log:      l.s.log,
+		Clock:    l.s.node.opt.Clock,
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -95,13 +96,13 @@ func (l *link) once(ctx context.Context) {
 	l.mu.Unlock()
 	if err := f.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		l.s.log.Error("following a peer failed", "peer", l.url(), "err", err)
-		pause(ctx, time.Second)
+		l.s.node.pause(ctx, time.Second)
 	}
 }
 
 // delay is called with each record that the peer lists.
 func (l *link) delay(r *archive.Record) time.Duration {
-	now := time.Now()
+	now := l.s.node.now()
 	l.mu.Lock()
 	if r.UTC >= l.utc || now.Sub(l.listed) > datedFor {
 		l.media, l.length, l.utc, l.listed = r.MediaTime, int64(r.Duration), r.UTC, now
@@ -130,7 +131,7 @@ const datedFor = 2 * time.Minute
 func (l *link) dateOf(media int64) (m4f.UTC, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.utc.Add(m4f.Diff33(media, l.media)), time.Since(l.listed) < datedFor
+	return l.utc.Add(m4f.Diff33(media, l.media)), l.s.node.since(l.listed) < datedFor
 }
 
 // resume is the UTC that the peer's timeline gives to a media time behind the
@@ -141,7 +142,7 @@ func (l *link) resume(media int64, near m4f.UTC) (m4f.UTC, bool) {
 	ahead := m4f.Diff33(media, l.media)
 	utc := l.utc.Add(ahead)
 	late := int64(near - utc)
-	return utc, ahead >= l.length-sameFrame && -m4f.Timescale <= late && late <= mostLate && time.Since(l.listed) < datedFor
+	return utc, ahead >= l.length-sameFrame && -m4f.Timescale <= late && late <= mostLate && l.s.node.since(l.listed) < datedFor
 }
 
 // mostLate is how much later, in ticks, than by the peer's timeline a source may be
@@ -154,7 +155,7 @@ const sameFrame = 450
 
 // onStatus is called each second, and with an error when the peer is lost.
 func (l *link) onStatus(st *m4fhttp.Status, err error) {
-	now := time.Now()
+	now := l.s.node.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.err = err

@@ -22,6 +22,7 @@ import (
 	"github.com/thejerf/suture/v4"
 
 	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/ingest"
@@ -43,6 +44,9 @@ type Options struct {
 	Ready func()
 	// FS is what the archives are kept on; nil: the operating system's.
 	FS fsx.FS
+	// Clock is what the node goes by, but for what the system measures itself:
+	// sources of packets, connections; nil: clock.System.
+	Clock clock.Clock
 }
 
 // Node is a running node.
@@ -97,13 +101,16 @@ func New(opt Options) *Node {
 	if opt.Log == nil {
 		opt.Log = slog.Default()
 	}
+	if opt.Clock == nil {
+		opt.Clock = clock.System
+	}
 	n := &Node{
-		opt: opt, id: m4fhttp.NewNodeID(), log: opt.Log, started: time.Now(), cfg: opt.Config,
+		opt: opt, id: m4fhttp.NewNodeID(), log: opt.Log, started: opt.Clock.Now(), cfg: opt.Config,
 		fill: replicate.NewSlots(filling), merge: replicate.NewSlots(merging), gather: replicate.NewSlots(gathering), streams: map[string]*running{}, retired: map[string]*running{}, via: map[string][]string{},
 	}
 	n.keys.Store(&opt.Config.ClusterKeys)
 	n.verifies = newVerifies(opt.Config.Verify)
-	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, nil, opt.Log)
+	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, opt.Clock, opt.Log)
 	n.vols.node = n
 	n.sup = suture.New("node", n.spec(opt.Log))
 	return n
@@ -117,10 +124,10 @@ func (n *Node) spec(log *slog.Logger) suture.Spec {
 	again := func(what string) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		if time.Since(told[what]) < tellAgain {
+		if n.since(told[what]) < tellAgain {
 			return false
 		}
-		told[what] = time.Now()
+		told[what] = n.now()
 		return true
 	}
 	return suture.Spec{

@@ -29,19 +29,18 @@ func (p *pruner) String() string { return "pruning of " + p.s.cfg.Name }
 // Serve implements suture.Service.
 func (p *pruner) Serve(ctx context.Context) error {
 	var last time.Time
-	t := time.NewTicker(volumeEvery)
-	defer t.Stop()
+	clock := p.s.node.opt.Clock
 	for {
-		if last.IsZero() || time.Since(last) >= pruneEvery {
-			p.pass(time.Now())
-			last = time.Now()
+		if now := clock.Now(); last.IsZero() || now.Sub(last) >= pruneEvery {
+			p.pass(now)
+			last = now
 		}
 		p.s.node.vols.look(p.s)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-p.s.full:
-		case <-t.C:
+		case <-clock.After(volumeEvery):
 		}
 	}
 }

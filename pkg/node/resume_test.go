@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
@@ -12,7 +14,11 @@ import (
 func TestLinkResume(t *testing.T) {
 	const sec = m4f.Timescale
 	at := m4f.UTCOf(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
-	l := &link{media: m4f.Wrap - 2*sec, length: 4 * sec, utc: at, listed: time.Now()}
+	sim := clock.NewSim(at.Time())
+	l := &link{
+		s:     &stream{node: New(Options{Config: &config.Config{}, Clock: sim})},
+		media: m4f.Wrap - 2*sec, length: 4 * sec, utc: at, listed: sim.Now(),
+	}
 	for _, c := range []struct {
 		media     int64
 		near, utc m4f.UTC // utc: 0: it does not go on
@@ -29,7 +35,7 @@ func TestLinkResume(t *testing.T) {
 			t.Errorf("media %d heard at %d: %d, %v; want %d", c.media, c.near-at, utc-at, ok, c.utc-at)
 		}
 	}
-	l.listed = l.listed.Add(-time.Hour)
+	sim.Advance(time.Hour)
 	if _, ok := l.resume(2*sec, at.Add(4*sec)); ok {
 		t.Error("what a peer listed an hour ago dates what is heard now")
 	}

@@ -138,7 +138,7 @@ func (s *stream) keepSalvage(run *salvage.Run, k *salvage.Kept) {
 // dropSalvage counts a copy that is not kept.
 func (s *stream) dropSalvage() {
 	n := s.salv.dropped.Add(1)
-	now := time.Now()
+	now := s.node.now()
 	s.salv.mu.Lock()
 	due := now.Sub(s.salv.told) > tellDropped
 	if due {
@@ -220,7 +220,7 @@ func (x *expirer) Serve(ctx context.Context) error {
 		if left.Over+left.Aged > 0 {
 			x.s.log.Debug("packets of damaged segments were dropped unhealed", "too_many", left.Over, "too_old", left.Aged)
 		}
-		if !pause(ctx, expireEvery) {
+		if !x.s.node.pause(ctx, expireEvery) {
 			return ctx.Err()
 		}
 	}

@@ -23,7 +23,7 @@ func newShare(s *stream) *replicate.Share {
 		Slots: s.node.fill,
 		Behind: func() bool {
 			since := s.writing.Load()
-			return since != 0 && time.Since(time.Unix(0, since)) > lateAfter
+			return since != 0 && s.node.since(time.Unix(0, since)) > lateAfter
 		},
 	}
 }

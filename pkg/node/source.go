@@ -151,7 +151,7 @@ func (c *source) Serve(ctx context.Context) error {
 			c.mu.Unlock()
 			continue
 		}
-		began := time.Now()
+		began := c.s.node.now()
 		heard, err := c.once(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -159,14 +159,14 @@ func (c *source) Serve(ctx context.Context) error {
 		if err == nil {
 			continue // closed: not wanted any more
 		}
-		ran := time.Since(began)
+		ran := c.s.node.since(began)
 		if errors.As(err, new(*ingest.SilentError)) {
 			// It was waited for all the time: who sends or calls now must not
 			// meet a closed socket.
 			pause.reset()
 		}
 		c.lost(err, heard && ran > c.in.MaxRetryTimeout)
-		if !pause.wait(ctx, ran, err) {
+		if !c.s.node.pause(ctx, pause.after(ran, err)) {
 			return ctx.Err()
 		}
 	}
@@ -176,7 +176,7 @@ func (c *source) Serve(ctx context.Context) error {
 // had delivered for some time: then it is told in any case.
 func (c *source) lost(err error, steady bool) {
 	c.mu.Lock()
-	tell, times := c.told.lost(err, steady, time.Now())
+	tell, times := c.told.lost(err, steady, c.s.node.now())
 	c.mu.Unlock()
 	if !tell {
 		return
@@ -218,7 +218,7 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 	kept := newSalvageRun(c.s)
 	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint, Resume: c.resume, Salvage: kept.hook()}, func(sg *m4f.Segment) {
 		c.mu.Lock()
-		c.lastSeg = time.Now()
+		c.lastSeg = c.s.node.now()
 		c.mu.Unlock()
 		rec.put(sg)
 	})
@@ -363,8 +363,8 @@ func (w *watched) Read(ctx context.Context) (*ingest.Batch, error) {
 // observe runs on the pump's goroutine, as the segmenter does.
 func (w *watched) observe() {
 	st := w.seg.Stats()
-	now := time.Now()
 	c := w.c
+	now := c.s.node.now()
 	c.mu.Lock()
 	back := false
 	if st.Units > w.units {
@@ -454,7 +454,7 @@ func (r *recorder) run() {
 		}
 	}()
 	for seg := range r.queue {
-		r.s.writing.Store(time.Now().UnixNano())
+		r.s.writing.Store(r.s.node.now().UnixNano())
 		for {
 			written, err := r.write(seg)
 			if written || err != nil {
@@ -464,7 +464,7 @@ func (r *recorder) run() {
 				break
 			}
 			select {
-			case <-time.After(rewrite):
+			case <-r.s.node.opt.Clock.After(rewrite):
 				continue
 			case <-r.closed:
 			}

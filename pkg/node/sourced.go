@@ -88,7 +88,7 @@ func (s *sourced) Serve(ctx context.Context) error {
 		} else if err := s.locked(ctx, func() { s.apply(list, refused) }); err != nil {
 			return err
 		}
-		if !pause(ctx, every) {
+		if !s.n.pause(ctx, every) {
 			return ctx.Err()
 		}
 	}
@@ -109,7 +109,7 @@ func (s *sourced) ask(ctx context.Context) ([]m4fhttp.Listed, int, error) {
 // context ends or the block is no longer in force.
 func (s *sourced) locked(ctx context.Context, f func()) error {
 	for !s.n.reload.TryLock() {
-		if !pause(ctx, 20*time.Millisecond) {
+		if !s.n.pause(ctx, 20*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
@@ -128,7 +128,7 @@ func (s *sourced) tell(err error) {
 	s.err = err
 	switch {
 	case err == nil:
-		s.heard = time.Now()
+		s.heard = s.n.now()
 		if s.told != "" {
 			s.n.log.Info("source lists its streams again", "source", s.cfg.String())
 		}
@@ -241,7 +241,7 @@ func (s *sourced) begin(t *takenStream) {
 // drop stops recording a stream.
 func (s *sourced) drop(t *takenStream) {
 	s.mu.Lock()
-	t.Gone, t.missing = time.Now().Unix(), 0
+	t.Gone, t.missing = s.n.now().Unix(), 0
 	s.mu.Unlock()
 	s.n.retire(t.Name)
 	s.n.setVia(t.Name, nil)
@@ -250,7 +250,7 @@ func (s *sourced) drop(t *takenStream) {
 // forget lets go of a stream that is gone once nothing is kept of it. Those that
 // come and go are not forgotten sooner: they count until then.
 func (s *sourced) forget(t *takenStream) {
-	if time.Since(time.Unix(t.Gone, 0)) < s.cfg.DVR.Depth {
+	if s.n.since(time.Unix(t.Gone, 0)) < s.cfg.DVR.Depth {
 		return
 	}
 	st := s.n.find(t.Name)

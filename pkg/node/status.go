@@ -28,7 +28,7 @@ type summary struct {
 
 // status is what the API says of the stream.
 func (s *stream) status() serve.StreamStatus {
-	now := time.Now()
+	now := s.node.now()
 	s.mu.Lock()
 	retired, disk := s.retired, s.disk
 	s.mu.Unlock()
@@ -138,7 +138,7 @@ func (s *stream) late(st *serve.StreamStatus) time.Duration {
 	if n := st.Archive.Newest; n != nil && n.After(last) {
 		last = *n
 	}
-	d := time.Since(last)
+	d := s.node.since(last)
 	if d < 6*s.cfg.SegmentDuration+15*time.Second {
 		return 0
 	}
@@ -262,7 +262,7 @@ func (l *link) peerStatus(now time.Time) serve.PeerStatus {
 }
 
 // holes says whether the archive has gaps within its depth.
-func (s *stream) holes() bool { return s.archiveStatus(time.Now()).Gaps > 0 }
+func (s *stream) holes() bool { return s.archiveStatus(s.node.now()).Gaps > 0 }
 
 // archiveStatus returns the summary of the archive, a second old at most unless
 // the disk is slow.
@@ -295,7 +295,7 @@ func (s *stream) archiveStatus(now time.Time) serve.ArchiveStatus {
 
 // summarise makes a summary.
 func (s *stream) summarise(done chan struct{}) {
-	now := time.Now()
+	now := s.node.now()
 	st := serve.ArchiveStatus{Dir: s.cfg.DVR.Dir, Depth: s.cfg.DVR.Depth.Seconds()}
 	if err := s.sumUp(&st, now); err != nil {
 		st.Error = err.Error()

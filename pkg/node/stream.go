@@ -58,7 +58,7 @@ type stream struct {
 }
 
 func newStream(n *Node, c *config.Stream) *stream {
-	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), full: make(chan struct{}, 1), began: time.Now()}
+	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), full: make(chan struct{}, 1), began: n.now()}
 	s.share = newShare(s)
 	s.sources = make([]*source, len(c.Inputs))
 	s.links = make([]*link, len(c.Inputs))
@@ -104,7 +104,7 @@ func (s *stream) Serve(ctx context.Context) error {
 		if !told {
 			s.log.Error("archive cannot be opened; trying again", "dir", s.cfg.DVR.Dir, "err", err)
 		}
-		if !pause(ctx, retryOpen) {
+		if !s.node.pause(ctx, retryOpen) {
 			return ctx.Err()
 		}
 	}
@@ -147,7 +147,7 @@ func (s *stream) open() error {
 			return err
 		}
 	}
-	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target(), FS: s.node.opt.FS})
+	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target(), FS: s.node.opt.FS, Clock: s.node.opt.Clock})
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (s *stream) openError() error {
 // takes, the log alone has them.
 func (s *stream) note(e event.Event) {
 	if e.Stream = s.cfg.Name; e.Time.IsZero() {
-		e.Time = time.Now()
+		e.Time = s.node.now()
 	}
 	select {
 	case s.notes <- e:
@@ -237,8 +237,8 @@ func (n *noter) String() string { return "events of " + n.s.cfg.Name }
 
 // Serve implements suture.Service.
 func (n *noter) Serve(ctx context.Context) error {
-	t := time.NewTicker(notesAgain)
-	defer t.Stop()
+	clock := n.s.node.opt.Clock
+	again := clock.After(notesAgain)
 	for {
 		select {
 		case <-ctx.Done():
@@ -246,8 +246,9 @@ func (n *noter) Serve(ctx context.Context) error {
 			return ctx.Err()
 		case e := <-n.s.notes:
 			n.keep(e)
-		case <-t.C:
+		case <-again:
 			n.again()
+			again = clock.After(notesAgain)
 		}
 	}
 }
@@ -259,14 +260,14 @@ func (n *noter) keep(e event.Event) {
 	case len(n.waiting) > 0:
 		n.waiting = append(n.waiting, e)
 	case n.s.keepNote(e) != nil:
-		n.waiting, n.since = append(n.waiting, e), time.Now()
+		n.waiting, n.since = append(n.waiting, e), n.s.node.now()
 	}
 }
 
 // again tries to write what waits.
 func (n *noter) again() {
 	for len(n.waiting) > 0 {
-		if n.s.keepNote(n.waiting[0]) != nil && time.Since(n.since) < notesWait {
+		if n.s.keepNote(n.waiting[0]) != nil && n.s.node.since(n.since) < notesWait {
 			return
 		}
 		n.waiting = n.waiting[1:]
@@ -283,7 +284,7 @@ func (k *keeper) String() string { return "archive of " + k.s.cfg.Name }
 // Serve implements suture.Service.
 func (k *keeper) Serve(ctx context.Context) error {
 	told := ""
-	for pause(ctx, retryOpen) {
+	for k.s.node.pause(ctx, retryOpen) {
 		if _, err := k.s.archive().Horizon(); !errors.Is(err, fs.ErrNotExist) {
 			told = ""
 			continue
@@ -309,7 +310,7 @@ const settled = 2 * archive.DefaultSync
 
 // wrote takes the outcome of writing to the archive, and tells when it changes.
 func (s *stream) wrote(err error) {
-	now := time.Now()
+	now := s.node.now()
 	s.mu.Lock()
 	was := s.disk
 	switch {
@@ -356,16 +357,4 @@ func (s *stream) replicas() []*link {
 		}
 	}
 	return out
-}
-
-// pause waits; it returns false when the context has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"regexp"
 	"time"
@@ -42,11 +41,6 @@ func (b *backoff) after(ran time.Duration, err error) time.Duration {
 	d := min(max(b.next, firstPause), b.most)
 	b.next = 2 * d
 	return d
-}
-
-// wait pauses after an attempt; it returns false when the context has ended.
-func (b *backoff) wait(ctx context.Context, ran time.Duration, err error) bool {
-	return pause(ctx, b.after(ran, err))
 }
 
 // teller decides what is told of an input that is lost: each reason once until

@@ -64,9 +64,9 @@ func (v *verifier) String() string { return "verification of " + v.s.cfg.Name }
 
 // Serve implements suture.Service.
 func (v *verifier) Serve(ctx context.Context) error {
-	for pause(ctx, verifyLook) {
+	for v.s.node.pause(ctx, verifyLook) {
 		cfg := v.s.node.verifies.cfg.Load()
-		if !v.isDue(cfg, time.Now()) {
+		if !v.isDue(cfg, v.s.node.now()) {
 			continue
 		}
 		select {
@@ -131,7 +131,7 @@ func (v *verifier) pass(ctx context.Context, cfg *config.Verify) error {
 	a := v.loaded
 	st.mu.Lock()
 	if st.state.Next.IsZero() {
-		st.state.Began, st.state.VerifyCounts = time.Now().UTC().Truncate(time.Second), archive.VerifyCounts{}
+		st.state.Began, st.state.VerifyCounts = v.s.node.now().UTC().Truncate(time.Second), archive.VerifyCounts{}
 	}
 	from := st.state.Next
 	st.running = true
@@ -151,7 +151,7 @@ func (v *verifier) pass(ctx context.Context, cfg *config.Verify) error {
 		return err
 	}
 	st.mu.Lock()
-	st.state.Next, st.state.Ended, st.state.Last = time.Time{}, time.Now().UTC().Truncate(time.Second), st.state.VerifyCounts
+	st.state.Next, st.state.Ended, st.state.Last = time.Time{}, v.s.node.now().UTC().Truncate(time.Second), st.state.VerifyCounts
 	state := st.state
 	st.mu.Unlock()
 	v.tellPass(&state)
@@ -236,7 +236,7 @@ func (v *verifier) brokeOff(err error) {
 	was := st.err
 	st.err = err
 	if err != nil {
-		st.due = time.Now().Add(verifyAgain)
+		st.due = v.s.node.now().Add(verifyAgain)
 	}
 	st.mu.Unlock()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && (was == nil || was.Error() != err.Error()) {
@@ -264,13 +264,13 @@ func (m *mender) Serve(ctx context.Context) error {
 		for _, l := range m.s.replicas() {
 			l.reconcile()
 		}
-		if !pause(ctx, mendSettle) {
+		if !m.s.node.pause(ctx, mendSettle) {
 			return ctx.Err()
 		}
 		return nil
 	})
 	if ctx.Err() == nil && err != nil {
-		pause(ctx, mendSettle)
+		m.s.node.pause(ctx, mendSettle)
 		return nil // the directory may be gone: see keeper
 	}
 	return err

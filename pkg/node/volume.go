@@ -56,7 +56,7 @@ func (n *volumes) look(s *stream) {
 		return
 	}
 	defer v.mu.Unlock()
-	now := time.Now()
+	now := n.node.now()
 	if now.Sub(v.looked) < volumeEvery/2 && !full {
 		return
 	}
