@@ -204,29 +204,7 @@ func TestPartsJoin(t *testing.T) {
 	ts := testStream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 24 * second})
 	whole := record(ts, 8*second)
 	want := bothFormats(t, newMemory(whole...), Options{})
-	packets := len(ts) / 188
-	// damaged has all that whole has but for one packet of sound, at the given
-	// part of the stream.
-	damaged := func(at float64) []*m4f.Segment {
-		k := int(at * float64(packets))
-		for ; ; k++ {
-			if p := ts[k*188:]; (int(p[1]&0x1F)<<8 | int(p[2])) == 0x101 {
-				break
-			}
-		}
-		return record(slices.Concat(ts[:k*188], ts[(k+1)*188:]), 8*second)
-	}
-	// begun and ended have a part of the stream without loss.
-	begun := func(at float64) []*m4f.Segment {
-		return redate(whole, record(ts[int(at*float64(packets))*188:], 8*second))
-	}
-	ended := func(at float64) []*m4f.Segment { // between two pictures
-		k := int(at * float64(packets))
-		for ts[k*188+1]&0x40 == 0 || int(ts[k*188+1]&0x1F)<<8|int(ts[k*188+2]) != 0x100 {
-			k++
-		}
-		return record(ts[:k*188], 8*second)
-	}
+	damaged, begun, ended := torn(ts, whole)
 	for _, c := range []struct {
 		name string
 		segs [][]*m4f.Segment
@@ -268,6 +246,34 @@ func TestPartsJoin(t *testing.T) {
 			}
 		})
 	}
+}
+
+// torn makes recordings of a stream that lack something of it, at a part of it.
+func torn(ts []byte, whole []*m4f.Segment) (damaged, begun, ended func(at float64) []*m4f.Segment) {
+	packets := len(ts) / 188
+	// damaged has all that whole has but for one packet of sound, at the given
+	// part of the stream.
+	damaged = func(at float64) []*m4f.Segment {
+		k := int(at * float64(packets))
+		for ; ; k++ {
+			if p := ts[k*188:]; (int(p[1]&0x1F)<<8 | int(p[2])) == 0x101 {
+				break
+			}
+		}
+		return record(slices.Concat(ts[:k*188], ts[(k+1)*188:]), 8*second)
+	}
+	// begun and ended have a part of the stream without loss.
+	begun = func(at float64) []*m4f.Segment {
+		return redate(whole, record(ts[int(at*float64(packets))*188:], 8*second))
+	}
+	ended = func(at float64) []*m4f.Segment { // between two pictures
+		k := int(at * float64(packets))
+		for ts[k*188+1]&0x40 == 0 || int(ts[k*188+1]&0x1F)<<8|int(ts[k*188+2]) != 0x100 {
+			k++
+		}
+		return record(ts[:k*188], 8*second)
+	}
+	return damaged, begun, ended
 }
 
 // redate gives segments the UTC that their media time has in others.

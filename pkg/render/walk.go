@@ -17,6 +17,9 @@ type walker struct {
 	ctx  context.Context
 	plan *plan
 	src  source
+	// prepare is called with each piece, and the one behind it or nil, before its
+	// samples have file times.
+	prepare func(i int, cur, next *chunk)
 
 	moved int64 // how much later than planned the pieces are by now
 	base  int64 // time on the plan's axis that is presented at 0
@@ -33,8 +36,6 @@ type source interface {
 	// open reads what is known of a piece's segment. The samples' bytes are in
 	// the chunk's media, or at its file.
 	open(p *placed, init *m4f.Init, c *chunk) (*m4f.Fragment, error)
-	// settled: base, shift and the places of new timelines are known.
-	settled() bool
 }
 
 // whole is the source of an export: it reads segments whole and verifies them.
@@ -46,7 +47,6 @@ type whole struct {
 
 func (s *whole) count() int                   { return len(s.plan.pieces) }
 func (s *whole) piece(i int) (*placed, error) { return &s.plan.pieces[i], nil }
-func (s *whole) settled() bool                { return false }
 
 func (s *whole) open(p *placed, init *m4f.Init, c *chunk) (*m4f.Fragment, error) {
 	seg, err := s.archive.ReadElement(p.Element)
@@ -118,9 +118,17 @@ func (c *chunk) head(s *m4f.FragmentSample, n uint32) ([]byte, error) {
 // of it, so that a reader can begin anywhere.
 const lookBack = 4
 
-// each calls fn with every piece and its number. It can be called again from the
-// start.
-func (w *walker) each(fn func(int, *chunk) error) error { return w.walk(0, fn) }
+// each calls fn with every piece and its number, and finds the times at which they
+// go. It can be called again from the start.
+func (w *walker) each(fn func(int, *chunk) error) error {
+	w.prepare = func(i int, cur, next *chunk) {
+		if i == 0 {
+			w.setBase(cur)
+		}
+		w.makeRoom(cur, next)
+	}
+	return w.walk(0, fn)
+}
 
 // walk calls fn with the pieces from a number on.
 func (w *walker) walk(first int, fn func(int, *chunk) error) (err error) {
@@ -165,11 +173,8 @@ func (w *walker) ahead(first int) (int, error) {
 
 func (w *walker) step(i, first int, cur, next *chunk, fn func(int, *chunk) error) error {
 	w.trim(cur, next)
-	if !w.src.settled() {
-		if i == 0 {
-			w.setBase(cur)
-		}
-		w.makeRoom(cur, next)
+	if w.prepare != nil {
+		w.prepare(i, cur, next)
 	}
 	ends := cur.ends()
 	if i >= first {
