@@ -11,6 +11,7 @@
 //	changes?cursor=         Change, one a line, endless
 //	hours?from=&to=         Hour, one a line: the UTC hours of the view
 //	segments?from=&to=      Record, one a line: the view's segments, in playing order
+//	coverage?from=&to=&step=     CoverageLine, one a line: the view's stretches by state, and kept spans
 //	media/IDENTITY          one segment as M4F
 //	media?from=&to=         the view's segments as M4F, in playing order, each whole
 //	live?after=IDENTITY     segments as M4F while they are recorded, endless
@@ -22,6 +23,9 @@
 // From and to are RFC 3339 or Unix seconds; an hour or a segment belongs to a
 // span that it overlaps. Without from it begins at the beginning, without to it
 // ends at the end.
+//
+// coverage tells how long what there is of a span lasts, without its segments: it
+// is what a timeline is drawn of. Stretches shorter than step seconds are merged.
 //
 // changes lists the records that came to the archive behind the cursor, live
 // and healed alike, in the order in which they came; without a cursor all that

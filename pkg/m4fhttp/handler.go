@@ -156,7 +156,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, key string) erro
 	}
 	serve, allowed := h.route(what)
 	if serve == nil {
-		return problemf(http.StatusNotFound, "there is no m4f/%s; there is info, changes, hours, segments, media, live and salvage", clip(what))
+		return problemf(http.StatusNotFound, "there is no m4f/%s; there is info, changes, hours, segments, coverage, media, live and salvage", clip(what))
 	}
 	for key, values := range query {
 		if !strings.Contains(allowed, key+" ") {
@@ -194,6 +194,8 @@ func (h *Handler) route(what string) (serve func(*request) error, allowed string
 		return h.serveHours, "from to "
 	case "segments":
 		return h.serveSegments, "from to "
+	case "coverage":
+		return h.serveCoverage, "from to step "
 	case "media":
 		return h.serveSpan, "from to "
 	case "live":
