@@ -10,6 +10,7 @@ import (
 type head struct {
 	class int32 // equal in packets with equal bytes, in both copies
 	next  int32 // number of the next packet of the PID in this copy; its length: none
+	prev  int32 // ... of the one before; -1: none
 	pid   uint16
 	cc    uint8
 	flags uint8
@@ -48,7 +49,10 @@ func newSide(c *Copy) *side {
 	}
 	for k := n - 1; k >= 0; k-- {
 		h := readHead(c.Packet(k))
-		h.next = s.first[h.pid]
+		h.next, h.prev = s.first[h.pid], -1
+		if int(h.next) < n {
+			s.heads[h.next].prev = int32(k)
+		}
 		s.first[h.pid] = int32(k)
 		s.heads[k] = h
 	}
@@ -95,6 +99,14 @@ func (s *side) pass(from, to int) {
 	}
 }
 
+// rewind says that the merge has not passed the packets from and up to to, the last
+// that it had passed.
+func (s *side) rewind(from, to int) {
+	for k := to - 1; k >= from; k-- {
+		s.passed[s.heads[k].pid] = s.heads[k].prev
+	}
+}
+
 // occurs is where the packets of a class are in both copies.
 type occurs struct {
 	a, b   int32 // the last one
@@ -118,6 +130,9 @@ type classes struct {
 func (c *classes) anchoring(h *head) bool {
 	return h.flags&(payload|timed) != 0 && c.times[c.kinds[h.class]] <= maxRepeats
 }
+
+// once says whether packets of a class come once at most, with other counters too.
+func (c *classes) once(class int32) bool { return c.times[c.kinds[class]] == 1 }
 
 // table numbers byte strings. It compares bytes, so that no collision of hashes
 // tells here. The seed differs from process to process; numbers do not depend
@@ -209,16 +224,19 @@ type pair struct{ a, b int32 }
 // that both have them in. Where they are few, since the source repeats itself byte
 // for byte (a clip that is looped), packets that occur a few times are paired in
 // every way, and the longest order is what tells.
-func anchors(a, b *side, c *classes) []pair {
+func (m *merger) anchors() []pair {
+	a, b, c := m.a, m.b, m.classes
 	var out []pair
 	for k := range a.heads {
 		h := &a.heads[k]
 		if o := &c.occurs[h.class]; o.na == 1 && o.nb == 1 && c.anchoring(h) {
-			out = append(out, pair{int32(k), o.b})
+			if m.mayBe(int32(k), o.b, c.once(h.class)) {
+				out = append(out, pair{int32(k), o.b})
+			}
 		}
 	}
 	if 2*len(out) < min(len(a.heads), len(b.heads)) {
-		if all := certain(repeated(a, b, len(c.kinds))); dense(all) {
+		if all := certain(m.repeated()); dense(all) {
 			return all
 		}
 	}
@@ -238,15 +256,16 @@ func dense(pairs []pair) bool {
 // repeated are all pairs of packets with equal bytes that occur at most so often
 // in each copy that their pairs are few; in ascending order of a, of which those
 // with the same a descend in b. nil: there are too many.
-func repeated(a, b *side, classes int) []pair {
-	where := make([][]int32, classes)
+func (m *merger) repeated() []pair {
+	a, b := m.a, m.b
+	where := make([][]int32, len(m.classes.kinds))
 	for k := len(b.heads) - 1; k >= 0; k-- {
 		c := b.heads[k].class
 		if len(where[c]) <= maxRepeats {
 			where[c] = append(where[c], int32(k))
 		}
 	}
-	times := make([]int, classes)
+	times := make([]int, len(m.classes.kinds))
 	for k := range a.heads {
 		times[a.heads[k].class]++
 	}
@@ -257,7 +276,9 @@ func repeated(a, b *side, classes int) []pair {
 			continue
 		}
 		for _, j := range where[c] {
-			out = append(out, pair{int32(k), j})
+			if m.mayBe(int32(k), j, m.classes.once(c)) {
+				out = append(out, pair{int32(k), j})
+			}
 		}
 		if len(out) > maxRepeats*(len(a.heads)+len(b.heads)) {
 			return nil

@@ -107,7 +107,9 @@ func (c *counting) between(pid uint16, from, to pair) {
 			c.out = c.out[:n]
 			return
 		default:
-			c.out = append(c.out, pair{i, j})
+			if c.m.mayBe(i, j, false) {
+				c.out = append(c.out, pair{i, j})
+			}
 			i, j = x.next, y.next
 		}
 	}

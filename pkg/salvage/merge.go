@@ -28,7 +28,8 @@ type Gain struct {
 // continuity counter of every PID runs unbroken from before it to behind it and
 // clock references ascend. That stands if it can be done in one way only; or, where
 // each copy has no more packets than are lost at once, if one way only has them
-// one behind the other. Otherwise the packets of the longer copy are taken. Ahead of
+// one behind the other. Otherwise packets are taken whose order the clock references tell,
+// or those of the longer copy. Ahead of
 // the first anchor and behind the last, where one copy begins or ends within the
 // other, the same holds from the anchor outwards until one has no packets left, and
 // its counters must run on into the rest of the other.
@@ -128,6 +129,10 @@ type merger struct {
 	budget  int // cells that weaves may still visit
 	lumps   int // packets that may be lost at once
 	weave   weaver
+
+	clockRead, clocked bool     // the clock references were read, and are of use
+	times              [2]times // of each copy
+	silence            int64    // how far apart they are where a copy was not heard
 }
 
 func newMerger(a, b *Copy) *merger {
@@ -172,7 +177,7 @@ func (m *merger) run() {
 		return
 	}
 	m.classes = classify(m.a, m.b)
-	pairs := m.count(anchors(m.a, m.b, m.classes))
+	pairs := m.count(m.anchors())
 	number(m.a, m.b, pairs)
 	m.lumps = lumps(pairs)
 	a, b := 0, 0
@@ -251,6 +256,7 @@ func (m *merger) region(a0, a1, b0, b1 int, e edge) {
 	case m.weavable(a0, a1, b0, b1, e):
 		m.emit(a0, b0)
 	case e == inside && m.inTurn(a0, a1, b0, b1):
+	case m.byClock(a0, a1, b0, b1):
 	default:
 		m.longer(a0, a1, b0, b1)
 	}
@@ -357,17 +363,25 @@ func (m *merger) longer(a0, a1, b0, b1 int) {
 		kept, other, o0, o1 = m.b, m.a, a0, a1
 	}
 	m.openSlots([2]int{a0, b0}, [2]int{a1, b1})
-	hidden := m.hides(kept, k, k1, other, o0, o1)
-	doubt := func() {
-		if hidden {
-			m.doubts = append(m.doubts, Hole{len(m.out), max(o1-o0, unseen)})
-		}
-	}
 	m.gain.LeftOut += o1 - o0
-	doubt()
-	for ; k < k1; k += doubtEvery {
-		take(k, min(k+doubtEvery, k1))
-		doubt()
+	if m.hides(kept, k, k1, other, o0, o1) {
+		m.doubtful(take, k, k1, o1-o0)
+	} else {
+		take(k, k1)
+	}
+}
+
+// doubt puts a hole where the result has come.
+func (m *merger) doubt(missing int) {
+	m.doubts = append(m.doubts, Hole{len(m.out), max(missing, unseen)})
+}
+
+// doubtful takes packets of one copy among which others are missing.
+func (m *merger) doubtful(take func(from, to int), from, to, missing int) {
+	m.doubt(missing)
+	for ; from < to; from += doubtEvery {
+		take(from, min(from+doubtEvery, to))
+		m.doubt(missing)
 	}
 }
 

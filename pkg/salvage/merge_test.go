@@ -20,6 +20,7 @@ const (
 type source struct {
 	rng *rand.Rand
 	cc  map[uint16]int
+	now int64 // of its clock, 27 MHz
 	c   Copy
 }
 
