@@ -16,7 +16,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // receiver is a webhook: it keeps the lines that come, and answers as it is told.
 type receiver struct {
