@@ -13,6 +13,7 @@ type Changes struct {
 	TLS     bool
 	MinFree bool
 	Verify  bool
+	Events  bool // where they are sent to
 	Sources bool // the source blocks, their order included
 	// Added, Removed and Changed are names of streams, in the order of the
 	// file that they are from; Changed in the order of the new one.
@@ -21,7 +22,7 @@ type Changes struct {
 
 // Empty says whether nothing changes.
 func (c Changes) Empty() bool {
-	return !c.HTTP && !c.Keys && !c.TLS && !c.MinFree && !c.Verify && !c.Sources && len(c.Added)+len(c.Removed)+len(c.Changed) == 0
+	return !c.HTTP && !c.Keys && !c.TLS && !c.MinFree && !c.Verify && !c.Events && !c.Sources && len(c.Added)+len(c.Removed)+len(c.Changed) == 0
 }
 
 // Compare says what changes from old to new. The order of the streams and where
@@ -34,6 +35,7 @@ func Compare(old, new *Config) Changes {
 		TLS:     !old.TLS.equal(new.TLS),
 		MinFree: old.MinFree != new.MinFree,
 		Verify:  old.Verify != new.Verify,
+		Events:  !slices.Equal(old.EventSinks, new.EventSinks),
 		Sources: !slices.EqualFunc(old.Sources, new.Sources, (*Source).Equal),
 	}
 	before := make(map[string]*Stream, len(old.Streams))

@@ -60,12 +60,18 @@ type Config struct {
 	// MinFree is what recording leaves free on every volume.
 	MinFree Free
 	Verify  Verify
-	Streams []*Stream // in the order of the file
-	Sources []*Source // in the order of the file
+	// EventSinks are where events go: EventLog, or the URL of a receiver, which
+	// may hold secrets.
+	EventSinks []string
+	Streams    []*Stream // in the order of the file
+	Sources    []*Source // in the order of the file
 
 	keyFilePos Pos
 	salvage    Salvage // of streams without their own
 }
+
+// EventLog is the event sink that is the node's log.
+const EventLog = "log"
 
 // TLS names the files of the node's own certificate, and of the authorities
 // that vouch for its peers'. Cert and Key are both empty, for a node that

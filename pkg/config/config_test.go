@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,22 @@ func load(t *testing.T, name string) *Config {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func TestEventSinks(t *testing.T) {
+	const stream = "stream a { url udp://h:1; dvr /s 1d; } "
+	const text = stream + "event_sink log \"https://me:s3cret@h/x?y=z;\";"
+	a, err := Parse("f", []byte(text), sources())
+	if err != nil || !slices.Equal(a.EventSinks, []string{EventLog, "https://me:s3cret@h/x?y=z;"}) {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	b, err := Parse("f", []byte("\n"+text), sources())
+	if err != nil || !Compare(a, b).Empty() {
+		t.Errorf("%+v, %v", Compare(a, b), err)
+	}
+	if b, err = Parse("f", []byte(stream+"event_sink log;"), sources()); err != nil || !Compare(a, b).Events || Compare(a, b).Empty() {
+		t.Errorf("%+v, %v", Compare(a, b), err)
+	}
 }
 
 // The two files that the project's users come with are valid as they are.
@@ -227,7 +244,7 @@ func TestMistakes(t *testing.T) {
 		{"", "1:1: the file has no stream; expected stream NAME { … }"},
 		{"stream a {\n  recrod x;\n}", `2:3: unknown word "recrod" in stream a; expected one of url, input, dvr, segment_duration, source_timeout, return_after, max_retry_timeout, standby, program`},
 		{inStream("sourc_timeout 3s;"), `2:1: unknown word "sourc_timeout" in stream a (did you mean source_timeout?); expected one of`},
-		{"strem a { }", `1:1: unknown word "strem" in the file (did you mean stream?); expected one of http, cluster_key, cluster_key_file, tls_cert, tls_key, tls_ca, min_free, verify, salvage, stream, source`},
+		{"strem a { }", `1:1: unknown word "strem" in the file (did you mean stream?); expected one of http, cluster_key, cluster_key_file, tls_cert, tls_key, tls_ca, min_free, verify, salvage, event_sink, stream, source`},
 		{"http 80811;", "1:6: 80811 is no port"},
 		{"http ::1:80;", `1:6: "::1:80" is no address; expected PORT, ADDR:PORT or [IPV6]:PORT`},
 		{"http;", "1:5: http is incomplete; expected http PORT|ADDR:PORT;"},
@@ -344,7 +361,11 @@ func TestMistakes(t *testing.T) {
 		{"source m4f://u:Sss@h { dvr /s 1d; }", "1:8: "},
 		{"source localhost { dvr /s 1d; }", "1:8: localhost:8081 is this node itself; expected the address of its peer"},
 		{"source localhost:9 {\n dvr /s 1d replicate replication_port=8081; }", "2:2: replication_port=8081 makes this node itself of localhost:9; expected the port of its peer"},
-		{"event_sink http://h/;", "1:1: event_sink is not supported by this version"},
+		{"event_sink;", "1:11: event_sink is incomplete; expected event_sink log|URL …;"},
+		{"event_sink ftp://h/s3cret;", "1:12: event_sink: expected http://HOST/PATH or https://HOST/PATH, or log"},
+		{"event_sink http://;", "1:12: event_sink: the URL names no host; expected http://HOST/PATH or https://HOST/PATH, or log"},
+		{"event_sink log log;", "1:16: event_sink names this twice"},
+		{"event_sink log http://a http://b http://c http://d;", `1:43: unexpected "http://d"; expected event_sink log|URL …;`},
 		{"view_auth off;", "1:1: view_auth is not supported by this version"},
 		{"stream a { url m4f://h/a; dvr s 1d replicate; }", `1:31: "s" is no absolute path; expected one as /storage`},
 		{"stream a { url m4f://h/a; dvr /s/../t 1d; }", `1:31: "/s/../t" holds ".."; expected a path without`},
@@ -417,7 +438,7 @@ func TestManyMistakes(t *testing.T) {
 		`x.conf:3:14: expected ";" after "udp://h"`,
 		"x.conf:4:10: 3x has an unknown unit; units of time are ms, s, m, h, d and w",
 		`x.conf:4:12: expected ";" after "3x"`,
-		`x.conf:6:1: unknown word "foo" in the file; expected one of http, cluster_key, cluster_key_file, tls_cert, tls_key, tls_ca, min_free, verify, salvage, stream, source`,
+		`x.conf:6:1: unknown word "foo" in the file; expected one of http, cluster_key, cluster_key_file, tls_cert, tls_key, tls_ca, min_free, verify, salvage, event_sink, stream, source`,
 	}, "\n")
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/twindvr/twindvr/pkg/event"
 )
 
 // The bounds of salvage, verify and the size of a stream.
@@ -60,6 +63,25 @@ func setVerify(r *reader, c *Config, st *statement) {
 			r.errorf(pos(w.Pos), "%s is too slow; expected a rate of 256K (bytes a second) or more, and verify off; reads nothing", clip(w.text))
 		}
 		c.Verify.Rate = rate
+	}
+}
+
+// maxSinks bounds where events are sent to.
+const maxSinks = 4
+
+func setEventSink(r *reader, c *Config, st *statement) {
+	for _, w := range st.args() {
+		if slices.Contains(c.EventSinks, w.text) {
+			r.errorf(pos(w.Pos), "event_sink names this twice")
+			return
+		}
+		if w.text != EventLog {
+			if _, err := event.ParseTarget(w.text); err != nil {
+				r.errorf(pos(w.Pos), "event_sink: %v, or log", err)
+				return
+			}
+		}
+		c.EventSinks = append(c.EventSinks, w.text)
 	}
 }
 

@@ -38,9 +38,9 @@ func init() {
 		{name: "salvage", args: "SIZE AGE|off", least: 1, most: 2, once: true, set: func(r *reader, c *Config, st *statement) {
 			c.salvage = r.salvage(st)
 		}},
+		{name: "event_sink", args: "log|URL …", least: 1, most: maxSinks, once: true, set: setEventSink},
 		{name: "stream", args: "NAME", least: 1, most: 1, block: true, set: setStream},
 		{name: "source", args: "HOST[:PORT]", least: 1, most: 1, block: true, set: setSource},
-		{name: "event_sink", later: true},
 		{name: "view_auth", later: true},
 	}
 	streamWords = []directive[*streamBlock]{
