@@ -54,7 +54,7 @@ type playable struct {
 
 // routePlayback adds what plays a stream: everything that nothing else has taken.
 func (h *Handler) routePlayback() {
-	h.playables = nil
+	h.playables = slices.Concat(h.downloadKinds())
 	h.mux.Handle("/", h.viewers(h.playback))
 }
 
