@@ -14,6 +14,7 @@ type Changes struct {
 	MinFree bool
 	Verify  bool
 	Events  bool // where they are sent to
+	Access  bool // who may see and change what
 	Sources bool // the source blocks, their order included
 	// Added, Removed and Changed are names of streams, in the order of the
 	// file that they are from; Changed in the order of the new one.
@@ -22,7 +23,7 @@ type Changes struct {
 
 // Empty says whether nothing changes.
 func (c Changes) Empty() bool {
-	return !c.HTTP && !c.Keys && !c.TLS && !c.MinFree && !c.Verify && !c.Events && !c.Sources && len(c.Added)+len(c.Removed)+len(c.Changed) == 0
+	return !c.HTTP && !c.Keys && !c.TLS && !c.MinFree && !c.Verify && !c.Events && !c.Access && !c.Sources && len(c.Added)+len(c.Removed)+len(c.Changed) == 0
 }
 
 // Compare says what changes from old to new. The order of the streams and where
@@ -36,6 +37,7 @@ func Compare(old, new *Config) Changes {
 		MinFree: old.MinFree != new.MinFree,
 		Verify:  old.Verify != new.Verify,
 		Events:  !slices.Equal(old.EventSinks, new.EventSinks),
+		Access:  !old.Access.equal(&new.Access),
 		Sources: !slices.EqualFunc(old.Sources, new.Sources, (*Source).Equal),
 	}
 	before := make(map[string]*Stream, len(old.Streams))

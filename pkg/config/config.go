@@ -60,6 +60,7 @@ type Config struct {
 	// MinFree is what recording leaves free on every volume.
 	MinFree Free
 	Verify  Verify
+	Access  Access
 	// EventSinks are where events go: EventLog, or the URL of a receiver, which
 	// may hold secrets.
 	EventSinks []string
@@ -267,6 +268,9 @@ func (c *Config) readFiles(dir string) *Error {
 		if _, err := c.TLS.LoadAuthorities(); err != nil {
 			return c.Errorf(c.TLS.caPos, "%v", err)
 		}
+	}
+	if at, err := c.Access.readFiles(dir); err != nil {
+		return c.Errorf(at, "%v", err)
 	}
 	return nil
 }

@@ -366,7 +366,6 @@ func TestMistakes(t *testing.T) {
 		{"event_sink http://;", "1:12: event_sink: the URL names no host; expected http://HOST/PATH or https://HOST/PATH, or log"},
 		{"event_sink log log;", "1:16: event_sink names this twice"},
 		{"event_sink log http://a http://b http://c http://d;", `1:43: unexpected "http://d"; expected event_sink log|URL …;`},
-		{"view_auth off;", "1:1: view_auth is not supported by this version"},
 		{"stream a { url m4f://h/a; dvr s 1d replicate; }", `1:31: "s" is no absolute path; expected one as /storage`},
 		{"stream a { url m4f://h/a; dvr /s/../t 1d; }", `1:31: "/s/../t" holds ".."; expected a path without`},
 		{"stream a { url m4f://h/a; dvr /s; }", "1:33: dvr is incomplete; expected dvr PATH DEPTH"},
@@ -438,7 +437,7 @@ func TestManyMistakes(t *testing.T) {
 		`x.conf:3:14: expected ";" after "udp://h"`,
 		"x.conf:4:10: 3x has an unknown unit; units of time are ms, s, m, h, d and w",
 		`x.conf:4:12: expected ";" after "3x"`,
-		`x.conf:6:1: unknown word "foo" in the file; expected one of http, cluster_key, cluster_key_file, tls_cert, tls_key, tls_ca, min_free, verify, salvage, event_sink, stream, source`,
+		`x.conf:6:1: unknown word "foo" in the file; expected one of http, cluster_key, cluster_key_file, tls_cert, tls_key, tls_ca, min_free, verify, salvage, event_sink, stream, source, view_auth, cors, api_read_key, api_read_key_file, api_write_key, api_write_key_file`,
 	}, "\n")
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

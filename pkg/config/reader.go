@@ -16,16 +16,7 @@ func Parse(name string, src []byte, sources Sources) (*Config, error) {
 		Verify:  Verify{Every: DefaultVerifyEvery, Rate: DefaultVerifyRate},
 		salvage: Salvage{Bytes: DefaultSalvageBytes, Age: DefaultSalvageAge},
 	}
-	parts := syntax(r, src)
-	var top []*statement
-	for _, p := range parts {
-		if p.Stray != nil {
-			r.errorf(pos(p.Stray.Pos), `"}" closes nothing`)
-			continue
-		}
-		top = append(top, p.Statement)
-	}
-	interpret(r, fileWords, c, "the file", top)
+	interpret(r, fileWords, c, "the file", r.top(src))
 	for _, s := range r.inherit {
 		*s = c.salvage
 	}
@@ -37,6 +28,19 @@ func Parse(name string, src []byte, sources Sources) (*Config, error) {
 		return nil, r.errs
 	}
 	return c, nil
+}
+
+// top reads the statements of a file.
+func (r *reader) top(src []byte) []*statement {
+	var top []*statement
+	for _, p := range syntax(r, src) {
+		if p.Stray != nil {
+			r.errorf(pos(p.Stray.Pos), `"}" closes nothing`)
+			continue
+		}
+		top = append(top, p.Statement)
+	}
+	return top
 }
 
 // reader collects the mistakes of one file.

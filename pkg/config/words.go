@@ -41,8 +41,8 @@ func init() {
 		{name: "event_sink", args: "log|URL …", least: 1, most: maxSinks, once: true, set: setEventSink},
 		{name: "stream", args: "NAME", least: 1, most: 1, block: true, set: setStream},
 		{name: "source", args: "HOST[:PORT]", least: 1, most: 1, block: true, set: setSource},
-		{name: "view_auth", later: true},
 	}
+	fileWords = append(fileWords, accessInFile()...)
 	streamWords = []directive[*streamBlock]{
 		{name: "url", args: "URL [OPTION=VALUE …]", least: 1, most: -1, set: setInput},
 		{name: "input", args: "URL [OPTION=VALUE …]", least: 1, most: -1, set: setInput},
