@@ -1,3 +1,4 @@
+# make         the program, with its page where npm is there (WEB=no: without)
 # make demo    two nodes on this machine, one killed and healed, in two minutes
 # make test    everything that is checked
 # make chaos   kills, cuts, losses, full disks, and what they must end with
@@ -15,12 +16,37 @@ TIMEOUT ?= 15m
 # Further flags of go test.
 TESTFLAGS ?=
 
-.PHONY: all build demo test check bench chaos generate clean install uninstall deps fuzz
+.PHONY: all build page web web-test demo test check bench chaos generate clean install uninstall deps fuzz
 
 all: build
 
-build:
+build: page
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/twindvr ./cmd/twindvr
+
+# The page that the program embeds, built from web/ by npm. Without it the program
+# has a small one that says how to get it: go build needs neither npm nor node.
+PAGE  := pkg/serve/web/dist/index.html.gz
+NPM   ?= npm
+WEB   ?= $(if $(shell command -v $(NPM) 2>/dev/null),yes,no)
+
+web: $(PAGE)
+
+$(PAGE): $(wildcard web/src/*) web/build.mjs web/node_modules/.package-lock.json
+	$(NPM) --prefix web run check
+	$(NPM) --prefix web run build
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	$(NPM) --prefix web ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+page:
+ifeq ($(WEB),yes)
+	@$(MAKE) --no-print-directory web || echo 'make: the page could not be built; the program gets one that says how to' >&2
+endif
+
+# The page in a real browser, against real nodes; says so where there is none.
+web-test: web build
+	$(NPM) --prefix web test
 
 demo: build
 	scripts/demo.sh
@@ -96,4 +122,4 @@ uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/twindvr.service
 
 clean:
-	rm -rf bin demo bench chaos
+	rm -rf bin demo bench chaos pkg/serve/web/dist web/node_modules
