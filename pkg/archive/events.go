@@ -58,6 +58,18 @@ func (s *Stream) Note(e event.Event) error {
 	return nil
 }
 
+// report notes an event that the archive itself tells of.
+func (s *Stream) report(e event.Event) error {
+	if s.event != nil {
+		if e.Time.IsZero() {
+			e.Time = s.clock.Now()
+		}
+		e.Stream = s.Name()
+		s.event(e)
+	}
+	return s.Note(e)
+}
+
 // Events returns the events of [from, to) in order of time; to 0 is the end.
 func (s *Stream) Events(from, to m4f.UTC) ([]event.Event, error) {
 	hours, err := s.hours(from, to)

@@ -235,14 +235,14 @@ func (s *Stream) dropHour(h hour) error {
 func (s *Stream) NotePrune(res PruneResult, err error) error {
 	var held *PruneHeldError
 	if errors.As(err, &held) {
-		if err := s.Note(event.Event{Kind: event.Prune, Msg: held.Error()}); err != nil {
+		if err := s.report(event.Event{Kind: event.Prune, Msg: held.Error()}); err != nil {
 			return err
 		}
 	} else if err != nil {
 		return nil
 	}
 	if res.Unmet != nil {
-		if err := s.Note(event.Event{Kind: event.Prune, Msg: res.Unmet.Error()}); err != nil {
+		if err := s.report(event.Event{Kind: event.Prune, Msg: res.Unmet.Error()}); err != nil {
 			return err
 		}
 	}
@@ -253,6 +253,6 @@ func (s *Stream) NotePrune(res PruneResult, err error) error {
 	for _, h := range res.Hours {
 		why[h.Why]++
 	}
-	return s.Note(event.Event{Kind: event.Prune, Msg: fmt.Sprintf("pruning removed %d hours", len(res.Hours)),
+	return s.report(event.Event{Kind: event.Prune, Msg: fmt.Sprintf("pruning removed %d hours", len(res.Hours)),
 		Attrs: map[string]any{"bytes": res.Bytes, "horizon": res.Horizon.Time().Format(time.RFC3339), "why": why}})
 }

@@ -161,7 +161,7 @@ func (w *Writer) leave(last *openExtent) {
 	w.x = nil
 	w.forget(last)
 	last.close()
-	w.s.Note(event.Event{Time: last.last.End().Time(), Kind: event.Corrupt,
+	w.s.report(event.Event{Time: last.last.End().Time(), Kind: event.Corrupt,
 		Msg:   "a file of the archive was cut or deleted while it was being written",
 		Attrs: map[string]any{"file": last.hour.dir() + "/" + last.name.String() + mediaExt}})
 	w.s.announceHour(last.hour, last.name)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/event"
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/salvage"
@@ -22,6 +23,9 @@ type Options struct {
 	TargetDuration int64       // of a new stream, D in ticks; 0: taken from the first live segment
 	Clock          clock.Clock // nil: the system's
 	FS             fsx.FS      // nil: the operating system's
+	// OnEvent is called with the events that the archive notes by itself: of writers,
+	// of pruning, of bytes that went bad. It must not wait; nil: nobody wants to know.
+	OnEvent func(event.Event)
 }
 
 // CreateOptions is another name of Options.
@@ -35,6 +39,7 @@ type Stream struct {
 	fs    fsx.FS
 	clock clock.Clock
 	owner fsx.Owner
+	event func(event.Event) // or nil
 
 	markMu   sync.Mutex // guards what follows; held during writes of stream.json
 	mark     *marker
@@ -110,7 +115,7 @@ func OpenWith(dir string, opt Options) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{dir: abs, fs: fsys, clock: opt.clock(), owner: fsx.OwnerOf(fsys, abs)}
+	s := &Stream{dir: abs, fs: fsys, clock: opt.clock(), owner: fsx.OwnerOf(fsys, abs), event: opt.OnEvent}
 	s.cache.init(s)
 	if _, err := s.marker(); err != nil {
 		return nil, asGiven(s.explainMissing(err), abs, dir)

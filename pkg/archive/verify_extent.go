@@ -304,7 +304,7 @@ func (s *Stream) noteCorrupt(u m4f.UTC, h hour, name extentName, off int64, id m
 	if !id.IsZero() {
 		attrs["segment"] = id.String()
 	}
-	s.Note(event.Event{Time: u.Time(), Kind: event.Corrupt, Msg: "a segment went bad on the disk and was set aside", Attrs: attrs})
+	s.report(event.Event{Time: u.Time(), Kind: event.Corrupt, Msg: "a segment went bad on the disk and was set aside", Attrs: attrs})
 }
 
 // header verifies the header box ahead of a segment that is good. It follows from

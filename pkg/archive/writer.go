@@ -482,7 +482,7 @@ func (w *Writer) noteStart(h *m4f.Header) {
 		return
 	}
 	w.began = true
-	w.s.Note(event.Event{Time: h.UTC.Time(), Kind: event.Start, Msg: "recording started",
+	w.s.report(event.Event{Time: h.UTC.Time(), Kind: event.Start, Msg: "recording started",
 		Attrs: map[string]any{"origin": w.origin.String(), "input": w.input}})
 }
 
@@ -490,6 +490,6 @@ func (w *Writer) noteStop() {
 	if !w.began || w.x == nil || w.x.number == 0 {
 		return
 	}
-	w.s.Note(event.Event{Time: w.x.last.End().Time(), Kind: event.Stop, Msg: "recording stopped",
+	w.s.report(event.Event{Time: w.x.last.End().Time(), Kind: event.Stop, Msg: "recording stopped",
 		Attrs: map[string]any{"origin": w.origin.String(), "input": w.input}})
 }

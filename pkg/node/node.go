@@ -71,6 +71,8 @@ type Node struct {
 	verifies *verifies                // of the streams' archives
 	fill     replicate.Slots          // for segments that fill archives from peers
 	vols     volumes                  // that the archives lie on
+	sinks    sinks                    // that events are sent to
+	counts   eventCounts
 
 	merge  replicate.Slots // for merging packets of damaged segments
 	gather replicate.Slots // for fetching them
@@ -111,7 +113,7 @@ func New(opt Options) *Node {
 	n.keys.Store(&opt.Config.ClusterKeys)
 	n.verifies = newVerifies(opt.Config.Verify)
 	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, opt.Clock, opt.Log)
-	n.vols.node = n
+	n.vols.node, n.sinks.node = n, n
 	n.sup = suture.New("node", n.spec(opt.Log))
 	return n
 }
@@ -167,7 +169,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	n.log.Info("node is stopping", "node", n.id)
+	over := time.AfterFunc(stopWithin/2, n.sinks.end)
 	<-supErr
+	over.Stop()
+	n.sinks.end()
 	n.reload.Lock()
 	defer n.reload.Unlock()
 	<-n.listener.done
@@ -186,6 +191,10 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.listener = l
+	n.sinks.trust()
+	if err := n.sinks.apply(n.cfg); err != nil {
+		return err
+	}
 	for _, c := range n.cfg.Streams {
 		n.add(c)
 	}
@@ -349,6 +358,12 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 	n.keys.Store(&c.ClusterKeys)
 	n.verifies.cfg.Store(&c.Verify)
 	n.auth.SetKeys(c.ClusterKeys)
+	if rooted {
+		n.sinks.trust()
+	}
+	if err := n.sinks.apply(c); err != nil {
+		return err
+	}
 	for _, name := range diff.Removed {
 		n.retire(name)
 	}
@@ -367,7 +382,7 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 		}
 	}
 	n.log.Info("configuration applied", "file", c.File, "added", diff.Added, "removed", diff.Removed, "changed", diff.Changed,
-		"http", diff.HTTP, "keys", diff.Keys, "sources", diff.Sources)
+		"http", diff.HTTP, "keys", diff.Keys, "events", diff.Events, "sources", diff.Sources)
 	return nil
 }
 

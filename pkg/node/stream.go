@@ -147,7 +147,7 @@ func (s *stream) open() error {
 			return err
 		}
 	}
-	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target(), FS: s.node.opt.FS, Clock: s.node.opt.Clock})
+	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target(), FS: s.node.opt.FS, Clock: s.node.opt.Clock, OnEvent: s.node.happened})
 	if err != nil {
 		return err
 	}
@@ -179,12 +179,13 @@ func (s *stream) openError() error {
 	return s.openErr
 }
 
-// note has an event kept in the archive. Where there are more than the archive
-// takes, the log alone has them.
+// note tells of an event and has it kept in the archive. Where there are more than
+// the archive takes, the log alone has them.
 func (s *stream) note(e event.Event) {
 	if e.Stream = s.cfg.Name; e.Time.IsZero() {
 		e.Time = s.node.now()
 	}
+	s.node.happened(e)
 	select {
 	case s.notes <- e:
 	default:
