@@ -12,6 +12,14 @@ import (
 
 // writeBoxes encodes boxes to w.
 func writeBoxes(w io.Writer, boxes ...mp4.Box) error {
+	b, err := encodeBoxes(boxes...)
+	if err == nil {
+		_, err = w.Write(b)
+	}
+	return err
+}
+
+func encodeBoxes(boxes ...mp4.Box) ([]byte, error) {
 	size := uint64(0)
 	for _, b := range boxes {
 		size += b.Size()
@@ -19,11 +27,10 @@ func writeBoxes(w io.Writer, boxes ...mp4.Box) error {
 	sw := bits.NewFixedSliceWriter(int(size))
 	for _, b := range boxes {
 		if err := b.EncodeSW(sw); err != nil {
-			return fmt.Errorf("box %s: %w", b.Type(), err)
+			return nil, fmt.Errorf("box %s: %w", b.Type(), err)
 		}
 	}
-	_, err := w.Write(sw.Bytes())
-	return err
+	return sw.Bytes(), nil
 }
 
 func newMvhd(tracks []*track) *mp4.MvhdBox {

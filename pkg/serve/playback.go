@@ -54,7 +54,11 @@ type playable struct {
 
 // routePlayback adds what plays a stream: everything that nothing else has taken.
 func (h *Handler) routePlayback() {
+<<<<<<< HEAD
 	h.playables = slices.Concat(h.downloadKinds())
+=======
+	h.playables = slices.Concat(h.hlsFiles())
+>>>>>>> 93d2671 (wip)
 	h.mux.Handle("/", h.viewers(h.playback))
 }
 

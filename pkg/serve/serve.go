@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 )
 
@@ -30,6 +31,7 @@ type Handler struct {
 	mux  *http.ServeMux
 	log  *slog.Logger
 
+	play      *player
 	playables []playable
 }
 
@@ -41,6 +43,7 @@ func NewHandler(o Options) *Handler {
 		mux:  http.NewServeMux(),
 		log:  cmp.Or(o.Log, slog.Default()),
 	}
+	h.play = newPlayer(o.Node, clock.System)
 	h.routeAPI()
 	h.routePage()
 	h.routePlayback()
