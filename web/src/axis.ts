@@ -29,16 +29,21 @@ export function ticks(from: number, to: number, width: number, closest = 76): Ti
 
 function clockTicks(from: number, to: number, step: number): Tick[] {
   const out: Tick[] = [];
-  // Counted from midnight of each day, so that a day of 23 or 25 hours is right.
   const p = parts(from);
+  const put = (t: number, midnight: number): void => {
+    if (t >= from && t <= to && t > (out.at(-1)?.t ?? 0)) out.push({ t, label: step < minute ? clock(t) : minuteLabel(t), major: t === midnight });
+  };
   for (let d = 0; ; d++) {
     const midnight = fromParts(p.y, p.mo, p.d + d);
     if (midnight > to) return out;
     const next = fromParts(p.y, p.mo, p.d + d + 1);
-    for (let t = midnight; t < next && t <= to; t += step) {
-      if (t < from) t += Math.floor((from - t) / step) * step;
-      if (t >= from && t < next && t <= to) out.push({ t, label: step < minute ? clock(t) : minuteLabel(t), major: t === midnight });
+    if (step >= hour) {
+      // By the clock on the wall: on a day of 23 or 25 hours, too, 06:00 is 06:00.
+      for (let h = 0; h < 24; h += step / hour) put(fromParts(p.y, p.mo, p.d + d, h), midnight);
+      continue;
     }
+    const skip = Math.max(0, Math.floor((from - midnight) / step)) * step;
+    for (let t = midnight + skip; t < Math.min(next, to + 1); t += step) put(t, midnight);
   }
 }
 

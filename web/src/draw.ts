@@ -3,6 +3,7 @@
 
 import type { State } from "./api.js";
 import type { Picture } from "./coverage.js";
+import { msg } from "./messages.en.js";
 import { theme, type Theme } from "./theme.js";
 import type { Viewport } from "./viewport.js";
 
@@ -74,6 +75,12 @@ function drawLane(g: CanvasRenderingContext2D, t: Theme, s: Scene, box: LaneBox,
         bar(Math.max(span.from, piece.from), Math.min(span.to, piece.to), t.state[state], least[state], inset);
       }
     }
+  }
+  if (p.error && p.pieces.length === 0) {
+    g.fillStyle = t.muted;
+    g.font = `12px ${t.font}`;
+    g.textBaseline = "middle";
+    g.fillText(msg.peerSilent(p.error), 6, box.top + box.height / 2 + 1, s.width - 12);
   }
   // Nothing comes any more: what is missing by now counts as missing.
   if (tail && p.newest !== null) bar(p.newest, s.now, t.state.missing, least.missing);

@@ -145,7 +145,7 @@ function zoomTo(from: number, to: number): void {
 
 // ---- the head of the page
 
-const health = h("p", { class: "health", role: "status" }, msg.loading);
+const health = h("button", { type: "button", class: "health", "aria-pressed": "false", title: msg.showTrouble }, msg.loading);
 const counts = h("div", { class: "counts", role: "group", "aria-label": msg.filter });
 const nodeName = h("span", { class: "node" });
 const banner = h("div", { class: "banner", role: "alert", hidden: true });
@@ -306,6 +306,17 @@ async function poll(): Promise<void> {
 
 const pollSoon = settled(250, () => void poll());
 
+health.addEventListener("click", () => choose("trouble"));
+
+/** Shows some of the streams, or all again. */
+function choose(what: Show): void {
+  list.show = list.show === what ? "all" : what;
+  list.refresh(true);
+  headline();
+}
+
+let said = "";
+
 function headline(): void {
   const s = model.status;
   if (!s) return;
@@ -314,19 +325,18 @@ function headline(): void {
   text(health, all.length === 0 ? msg.noStreams : bad ? msg.someTrouble(bad, all.length) : msg.allWell(all.length));
   const worst = all.some((x) => rank(x) === "bad") ? "bad" : bad ? "warn" : "good";
   health.dataset["rank"] = worst;
+  health.setAttribute("aria-pressed", String(list.show === "trouble"));
+  health.disabled = bad === 0 && list.show !== "trouble";
+  if (said !== health.textContent) announce((said = health.textContent ?? ""));
   text(nodeName, s.host ?? s.node);
   nodeName.title = s.version;
   document.title = `${bad ? `(${bad}) ` : ""}${s.host ? s.host + " – " : ""}${msg.title}`;
   const chips = (Object.keys(shows) as Show[]).map((name) => {
     const n = all.filter(shows[name]).length;
-    if (n === 0 && name !== list.show && name !== "all") return null;
+    if (name === "trouble" || (n === 0 && name !== list.show && name !== "all")) return null;
     const label = msg.counts[name](n);
     const b = h("button", { type: "button", class: `chip is-${name}`, "aria-pressed": String(list.show === name), title: name === "all" ? msg.showAll : msg.showOnly(label) }, label);
-    b.addEventListener("click", () => {
-      list.show = list.show === name ? "all" : name;
-      list.refresh(true);
-      headline();
-    });
+    b.addEventListener("click", () => choose(name));
     return b;
   });
   const focused = [...counts.children].indexOf(document.activeElement as Element);

@@ -56,6 +56,7 @@ export const en = {
     gaps: (n: number) => `${n} with gaps`,
   },
   showAll: "show all streams",
+  showTrouble: "show only the streams that need attention",
   showOnly: (what: string) => `show only: ${what}`,
   stale: (since: string) => `The node has not answered since ${since}. What you see is as of then; it is being asked again.`,
   refused: (why: string) => `The node does not show itself here: ${why}`,

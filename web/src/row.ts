@@ -20,7 +20,7 @@ const lane = { wide: 20, narrow: 18 };
 const laneGap = 5;
 const labelHeight = 15;
 const edge = 9;
-const headHeight = { wide: 78, narrow: 66 };
+const headHeight = { wide: 70, narrow: 64, problem: 18 };
 
 export function laneBoxes(layout: Layout, lanes: number): LaneBox[] {
   const height = layout.narrow ? lane.narrow : lane.wide;
@@ -35,7 +35,8 @@ const timelineHeight = (layout: Layout, lanes: number): number => {
 
 export function rowHeight(layout: Layout, s: StreamStatus): number {
   const bars = timelineHeight(layout, nodesOf(s).length);
-  return layout.narrow ? headHeight.narrow + bars : Math.max(headHeight.wide, bars);
+  const more = s.problems.length || s.archive.error ? headHeight.problem : 0;
+  return layout.narrow ? headHeight.narrow + more + bars : Math.max(headHeight.wide + more, bars);
 }
 
 export class Row {

@@ -1,0 +1,109 @@
+// Two real nodes on this machine that record one test source, for the tests of
+// the page.
+import { spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
+export const program = process.env.TWINDVR ?? join(root, "bin/twindvr");
+
+const freeTCP = () =>
+  new Promise((done, fail) => {
+    const s = createServer().once("error", fail).listen(0, "127.0.0.1", () => {
+      const { port } = s.address();
+      s.close(() => done(port));
+    });
+  });
+
+const freeUDP = () =>
+  new Promise((done, fail) => {
+    const s = createSocket("udp4").once("error", fail).bind(0, "127.0.0.1", () => {
+      const { port } = s.address();
+      s.close(() => done(port));
+    });
+  });
+
+/** Waits until something holds; says what, if it does not in time. */
+export async function until(what, holds, seconds = 60) {
+  for (const end = Date.now() + seconds * 1000; ; ) {
+    const value = await holds().catch(() => null);
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`not in time: ${what}`);
+    await new Promise((done) => setTimeout(done, 200));
+  }
+}
+
+class Process {
+  constructor(args) {
+    this.args = args;
+    this.log = "";
+  }
+
+  start() {
+    this.child = spawn(program, this.args, { stdio: ["ignore", "ignore", "pipe"] });
+    this.child.stderr.on("data", (b) => (this.log = (this.log + b).slice(-20000)));
+    this.ended = new Promise((done) => this.child.once("exit", done));
+    return this;
+  }
+
+  /** Without a word, as a power cut. */
+  async kill() {
+    this.child.kill("SIGKILL");
+    await this.ended;
+  }
+}
+
+/** Streams is how many further streams there are whose source never sends. */
+export async function twins({ streams = 0 } = {}) {
+  const dir = await mkdtemp(join(tmpdir(), "twindvr-page-"));
+  const [port, a, b] = [await freeUDP(), await freeTCP(), await freeTCP()];
+  const name = "sport/hd";
+  const config = (own, other, node) => {
+    const block = (stream, url) => `stream ${stream} {\n  url ${url};\n  url m4f://127.0.0.1:${other}/${stream};\n  dvr ${dir}/${node} 3d replicate;\n}\n`;
+    const idle = Array.from({ length: streams }, (_, i) => block(`idle-${i}`, `file:${dir}/none-${i}.ts`));
+    return `http 127.0.0.1:${own};\n${block(name, `udp://127.0.0.1:${port}`)}${idle.join("")}`;
+  };
+  // Unicast reaches one socket: the second node hears another port.
+  const second = await freeUDP();
+  await writeFile(join(dir, "a.conf"), config(a, b, "a"));
+  await writeFile(join(dir, "b.conf"), config(b, a, "b").replaceAll(`:${port};`, `:${second};`));
+  const source = new Process(["testsrc", `udp://127.0.0.1:${port}`, `udp://127.0.0.1:${second}`]).start();
+  const nodes = ["a", "b"].map((n) => new Process(["supervise", join(dir, n + ".conf")]).start());
+  const url = `http://127.0.0.1:${a}`;
+  const status = async () => (await (await fetch(url + "/api/v1/streams")).json()).streams.find((s) => s.name === name);
+  return {
+    name,
+    url,
+    other: `http://127.0.0.1:${b}`,
+    source,
+    a: nodes[0],
+    b: nodes[1],
+    status,
+    log: () => `--- node a\n${nodes[0].log}\n--- node b\n${nodes[1].log}`,
+    async end() {
+      await Promise.all([source, ...nodes].map((p) => p.kill()));
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const t = await twins();
+  console.log(t.url, t.other, process.pid);
+  process.on("SIGTERM", async () => {
+    await t.end();
+    process.exit();
+  });
+  process.on("SIGUSR1", async () => {
+    await t.source.kill();
+    setTimeout(() => t.source.start(), 20000);
+  });
+  process.on("SIGUSR2", async () => {
+    await t.a.kill();
+    setTimeout(() => t.a.start(), 15000);
+  });
+}
