@@ -17,6 +17,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/serve"
 )
 
 type serveM4FOptions struct {
@@ -47,6 +48,8 @@ where that is a stream. Streams are found as they are asked for.
   GET /STREAM/m4f/changes         segments as they are added, one JSON object a line
   GET /STREAM/m4f/hours           what each UTC hour holds
   GET /STREAM/m4f/segments        the segments of a span (?from= &to=)
+  GET /STREAM/m4f/coverage        how much of a span is there, and in which state
+                                  (?from= &to= &step=)
   GET /STREAM/m4f/media/IDENTITY  one segment, as MP4
   GET /STREAM/m4f/media           the segments of a span (?from= &to=), as MP4
   GET /STREAM/m4f/live            the stream as it is recorded, as MP4
@@ -57,6 +60,15 @@ With --cluster-key-file all of this is answered only to those who have the key,
 as HTTP Digest authentication with SHA-256, user m4f:
 
   curl -s --digest -u m4f:KEY http://host:8081/example/m4f/live | ffplay -
+
+Players, the page and the API (GET /api/v1/) are served on the same port as
+supervise serves them, to this machine only. The API tells what archives alone
+can tell: streams, coverage, gaps, events, and spans to be kept. What only a node
+that records has, it answers with 501.
+
+  GET /                           the page
+  GET /STREAM/index.m3u8          HLS, live; twindvr(1) lists what else is played
+  GET /api/v1/openapi.json        what the API has
 
 SIGHUP reads the cluster key file again. The certificate is read again when its
 files change.
@@ -89,12 +101,12 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 		}
 	}
 	var cert *m4fhttp.Certificate
-	serve := m4fhttp.ServeOptions{Log: slog.Default()}
+	opt := m4fhttp.ServeOptions{Log: slog.Default(), PlainLocal: true}
 	if o.tlsCert != "" || o.tlsKey != "" {
 		if cert, err = m4fhttp.NewCertificate(o.tlsCert, o.tlsKey, nil); err != nil {
 			return err
 		}
-		serve.TLS = cert.Config()
+		opt.TLS = cert.Config()
 	}
 	ln, err := net.Listen("tcp", o.listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -105,7 +117,8 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 	}
 	log := slog.Default()
 	auth := m4fhttp.NewAuth(keys, nil, log)
-	h := m4fhttp.NewHandler(m4fhttp.Options{Provider: m4fhttp.NewRoot(root), Auth: auth, Log: log})
+	id := m4fhttp.NewNodeID()
+	h := serve.NewHandler(serve.Options{Node: serve.NewRoot(root, id, version()), Auth: auth, NodeID: id, Log: log})
 	log.Info("serving M4F", "addr", ln.Addr().String(), "root", root, "tls", cert != nil)
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -118,7 +131,7 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 	if cert != nil {
 		watching.Go(func() { cert.Watch(ctx) })
 	}
-	return m4fhttp.Serve(ctx, ln, h, serve)
+	return m4fhttp.Serve(ctx, ln, h, opt)
 }
 
 // again reads the cluster key file anew on SIGHUP. The certificate is watched.

@@ -84,7 +84,7 @@ durations seconds, sizes bytes; what is not known is left out.
   peers           a list, each with
     url, reachable, replicates, error, heard, mode
     pending       segments listed and not yet looked at, lag_seconds for how long
-    reconciling, backlog_bytes, eta_seconds
+    reconciling, backlog_bytes, backlog_seconds (of media), eta_seconds
     segments, copied, bytes, unfilled, traffic_in_bytes, traffic_out_bytes
     mended, mend_packets, mend_bytes
                   segments made of packets of both nodes, packets fetched for
@@ -92,7 +92,7 @@ durations seconds, sizes bytes; what is not known is left out.
   archive
     dir, error, oldest, newest, horizon, lag_seconds
     depth_seconds as configured, gaps, gap_seconds
-    segments, damaged, partial, bytes, bytes_per_second
+    segments, damaged, damaged_seconds, partial, bytes, bytes_per_second
     depth_reached_seconds, kept (spans), size_limit_bytes, percent_limit
     disk_free_bytes, min_free_bytes, days_until_full
     salvage       packets of damaged and partial segments, kept until they are
@@ -101,6 +101,10 @@ durations seconds, sizes bytes; what is not known is left out.
     verify        how its bytes were last read again: running, began, at, ended,
                   due, segments, bytes, bad (set aside), mended (places), error;
                   set_aside since the node began
+  backfill        the one that the API was asked for last: stream, from, to,
+                  peers, state (waiting, running, done, failed), began, ended,
+                  peer, segments, bytes, left_bytes, left_segments,
+                  eta_seconds, error
 
 URL is that of a node on this machine; http://127.0.0.1:%d unless given. The API
 answers the node's own machine only.

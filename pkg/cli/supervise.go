@@ -74,11 +74,14 @@ func runSupervise(ctx context.Context, o superviseOptions, io IO) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	n := node.New(node.Options{Config: c, Version: version(), Ready: func() { notify(daemon.SdNotifyReady) }})
+	n := node.New(node.Options{
+		Config: c, Version: version(), Ready: func() { notify(daemon.SdNotifyReady) },
+		Load: func() (*config.Config, error) { return loadConfig(o.config) }, Reloading: func() func() { return reloading(ctx) },
+	})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		attend(ctx, n, o.config, hup)
+		attend(ctx, n, hup)
 	}()
 	err = n.Run(ctx)
 	if err != nil {
@@ -97,7 +100,7 @@ func loadConfig(file string) (*config.Config, error) {
 
 // attend reloads on SIGHUP, feeds the service manager's watchdog and says when
 // the node begins to end.
-func attend(ctx context.Context, n *node.Node, file string, hup <-chan os.Signal) {
+func attend(ctx context.Context, n *node.Node, hup <-chan os.Signal) {
 	var feed <-chan time.Time
 	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
 		t := time.NewTicker(every / 3)
@@ -126,26 +129,20 @@ func attend(ctx context.Context, n *node.Node, file string, hup <-chan os.Signal
 			reloaded = make(chan struct{})
 			go func(done chan struct{}) {
 				defer close(done)
-				reload(ctx, n, file)
+				_, _ = n.Reread(context.WithoutCancel(ctx)) // it has told what was wrong
 			}(reloaded)
 		}
 	}
 }
 
-// reload reads the configuration again and applies it; a mistake changes nothing.
-func reload(ctx context.Context, n *node.Node, file string) {
+// reloading tells the service manager that the configuration is being read again,
+// and then that this is done.
+func reloading(ctx context.Context) (done func()) {
 	notify(daemon.SdNotifyReloading + fmt.Sprintf("\nMONOTONIC_USEC=%d", monotonic()))
-	defer func() {
+	return func() {
 		if ctx.Err() == nil { // else it has been told that the node ends
 			notify(daemon.SdNotifyReady)
 		}
-	}()
-	c, err := loadConfig(file)
-	if err == nil {
-		err = n.Reload(ctx, c)
-	}
-	if err != nil {
-		slog.Error("configuration is not applied; the one before stays in force", "file", file, "err", err)
 	}
 }
 

@@ -19,6 +19,16 @@ type Problem struct {
 	// Streams lists the streams that exist, where one was asked for that does
 	// not.
 	Streams []string `json:"streams,omitempty"`
+	// Errors are the mistakes in a file that was to be read.
+	Errors []Mistake `json:"errors,omitempty"`
+}
+
+// Mistake is a mistake in a file.
+type Mistake struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`   // from 1
+	Column int    `json:"column"` // from 1, in characters
+	Detail string `json:"detail"`
 }
 
 func (p *Problem) Error() string { return p.Detail }

@@ -5,16 +5,12 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
-	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/serve"
 )
 
 // diskStatus says what limits the archive, and how long its volume lasts.
-func (s *stream) diskStatus(st *serve.ArchiveStatus, info *archive.Info) {
+func (s *stream) diskStatus(st *serve.ArchiveStatus) {
 	st.SizeLimit, st.PercentLimit = s.cfg.DVR.Size, s.cfg.DVR.Percent
-	if info.Oldest != 0 {
-		st.Reached = m4f.Duration(int64(info.Newest - info.Oldest)).Seconds()
-	}
 	u, err := archive.UsageOf(s.cfg.DVR.Dir)
 	if err != nil {
 		return

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/thejerf/suture/v4"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/clock"
@@ -42,6 +43,10 @@ type Options struct {
 	Log     *slog.Logger // nil: slog.Default()
 	// Ready is called once the node listens.
 	Ready func()
+	// Load reads the configuration again; nil: it cannot be read again. Reloading is
+	// told that this begins, and what it returns that it has ended; it may be nil.
+	Load      func() (*config.Config, error)
+	Reloading func() (done func())
 	// FS is what the archives are kept on; nil: the operating system's.
 	FS fsx.FS
 	// Clock is what the node goes by, but for what the system measures itself:
@@ -73,6 +78,7 @@ type Node struct {
 	vols     volumes                  // that the archives lie on
 	sinks    sinks                    // that events are sent to
 	counts   eventCounts
+	news     *serve.Feed // what happens to the streams
 
 	merge  replicate.Slots // for merging packets of damaged segments
 	gather replicate.Slots // for fetching them
@@ -82,6 +88,7 @@ type Node struct {
 	retired map[string]*running // no longer configured: served and pruned
 	via     map[string][]string // of streams of source blocks: the nodes that they come through
 	up      bool                // all streams of the file are known
+	life    context.Context     // that the node runs in; nil: it has not begun to listen
 }
 
 // running is a stream with its place below the supervisor.
@@ -107,7 +114,7 @@ func New(opt Options) *Node {
 		opt.Clock = clock.System
 	}
 	n := &Node{
-		opt: opt, id: m4fhttp.NewNodeID(), log: opt.Log, started: opt.Clock.Now(), cfg: opt.Config,
+		opt: opt, news: serve.NewFeed(), id: m4fhttp.NewNodeID(), log: opt.Log, started: opt.Clock.Now(), cfg: opt.Config,
 		fill: replicate.NewSlots(filling), merge: replicate.NewSlots(merging), gather: replicate.NewSlots(gathering), streams: map[string]*running{}, retired: map[string]*running{}, via: map[string][]string{},
 	}
 	n.keys.Store(&opt.Config.ClusterKeys)
@@ -203,7 +210,7 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.sup.Add(newClockWatch(n))
 	n.mu.Lock()
-	n.up = true
+	n.up, n.life = true, ctx
 	n.mu.Unlock()
 	n.log.Info("node is up", "node", n.id, "http", n.cfg.HTTP, "streams", len(n.cfg.Streams), "sources", len(n.cfg.Sources))
 	return nil
@@ -331,6 +338,12 @@ func (n *Node) retire(name string) {
 // touched; one that is gone is served and pruned on. Where the new address
 // cannot be listened on, nothing is changed.
 func (n *Node) Reload(ctx context.Context, c *config.Config) error {
+	_, err := n.change(ctx, c)
+	return err
+}
+
+// change is Reload, and says what it has changed.
+func (n *Node) change(ctx context.Context, c *config.Config) (config.Changes, error) {
 	n.reload.Lock()
 	defer n.reload.Unlock()
 	if n.cert != nil {
@@ -338,18 +351,18 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 	}
 	rooted, err := n.roots.load(c)
 	if err != nil {
-		return err
+		return config.Changes{}, err
 	}
 	diff := config.Compare(n.cfg, c)
 	if diff.Empty() && !rooted {
 		n.log.Info("configuration read again: nothing changes", "file", c.File)
-		return nil
+		return diff, nil
 	}
 	if err := n.check(c, slices.Concat(diff.Added, diff.Changed)); err != nil {
-		return err
+		return config.Changes{}, err
 	}
 	if err := n.reloadTLS(ctx, c, diff.HTTP); err != nil {
-		return err
+		return config.Changes{}, err
 	}
 	if diff.Keys && len(c.ClusterKeys) == 0 {
 		n.log.Warn("M4F is open from now on to everybody who reaches this port; a cluster key closes it")
@@ -362,7 +375,7 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 		n.sinks.trust()
 	}
 	if err := n.sinks.apply(c); err != nil {
-		return err
+		return config.Changes{}, err
 	}
 	for _, name := range diff.Removed {
 		n.retire(name)
@@ -383,7 +396,7 @@ func (n *Node) Reload(ctx context.Context, c *config.Config) error {
 	}
 	n.log.Info("configuration applied", "file", c.File, "added", diff.Added, "removed", diff.Removed, "changed", diff.Changed,
 		"http", diff.HTTP, "keys", diff.Keys, "events", diff.Events, "sources", diff.Sources)
-	return nil
+	return diff, nil
 }
 
 // find returns a stream that runs or is retired, or nil.
@@ -454,13 +467,25 @@ func (s served) Live() m4fhttp.Live       { return s.s.live() }
 // and peers do.
 func (n *Node) Alive() { n.all() }
 
-// Status implements serve.Node.
+// Status implements serve.Node. A disk that hangs holds up its own stream's answer
+// alone, for a moment.
 func (n *Node) Status() serve.NodeStatus {
-	st := serve.NodeStatus{Node: n.id, Version: n.opt.Version, Started: n.started.UTC().Truncate(time.Millisecond), Healthy: true, Streams: []serve.StreamStatus{}}
-	for _, s := range n.all() {
-		one := s.status()
-		st.Healthy = st.Healthy && one.Healthy
-		st.Streams = append(st.Streams, one)
+	st := serve.NodeStatus{
+		Node: n.id, Host: serve.HostName(), Version: n.opt.Version, Started: n.started.UTC().Truncate(time.Millisecond), Supervised: true, Healthy: true,
+	}
+	all := n.all()
+	st.Streams = make([]serve.StreamStatus, len(all))
+	var g errgroup.Group
+	g.SetLimit(summing)
+	for i, s := range all {
+		g.Go(func() error {
+			st.Streams[i] = s.status()
+			return nil
+		})
+	}
+	_ = g.Wait() // none fails
+	for i := range st.Streams {
+		st.Healthy = st.Healthy && st.Streams[i].Healthy
 	}
 	for _, s := range n.sourceList() {
 		one := s.status()
@@ -469,3 +494,6 @@ func (n *Node) Status() serve.NodeStatus {
 	}
 	return st
 }
+
+// summing is how many streams are summed up at once.
+const summing = 16

@@ -42,6 +42,7 @@ func (s *stream) status() serve.StreamStatus {
 	if disk != nil {
 		st.Archive.Error = disk.Error()
 	}
+	st.Backfill = s.asked.status()
 	if retired {
 		st.Mode = ""
 		if st.Archive.Error != "" {
@@ -69,7 +70,11 @@ func (s *stream) status() serve.StreamStatus {
 		if l == nil {
 			continue
 		}
-		st.Peers = append(st.Peers, l.peerStatus(now))
+		p := l.peerStatus(now)
+		if rate := st.Archive.BytesPerSec; rate > 0 {
+			p.BacklogSeconds = float64(p.Backlog) / rate
+		}
+		st.Peers = append(st.Peers, p)
 		if l.replicate && l.reachable() {
 			reached++
 		}
@@ -316,35 +321,10 @@ func (s *stream) sumUp(st *serve.ArchiveStatus, now time.Time) error {
 		}
 		return errors.New("it is not open yet")
 	}
-	info, err := a.Info()
-	if err != nil {
+	if err := st.SumUp(a, m4f.UTCOf(now.Add(-s.cfg.DVR.Depth)), now); err != nil {
 		return err
 	}
-	if info.Horizon != 0 {
-		t := info.Horizon.Time()
-		st.Horizon = stamp(t)
-	}
-	if info.Newest != 0 {
-		st.Oldest, st.Newest = stamp(info.Oldest.Time()), stamp(info.Newest.Time())
-		lag := now.Sub(info.Newest.Time()).Seconds()
-		st.Lag = &lag
-	}
-	t, err := a.Totals(m4f.UTCOf(now.Add(-s.cfg.DVR.Depth)))
-	if err != nil {
-		return err
-	}
-	st.Gaps, st.GapSeconds = t.Gaps, m4f.Duration(t.Missing).Seconds()
-	st.Segments, st.Bytes, st.Damaged, st.Partial = t.Segments, t.Bytes, t.Damaged, t.Partial
-	st.DamagedSeconds = m4f.Duration(t.DamagedTicks).Seconds()
-	if t.RecentTicks > 0 {
-		st.BytesPerSec = float64(t.RecentBytes) / m4f.Duration(t.RecentTicks).Seconds()
-	}
-	kept, err := a.Kept()
-	if err != nil {
-		return err
-	}
-	st.Kept = len(kept)
-	s.diskStatus(st, &info)
+	s.diskStatus(st)
 	st.Salvage = s.salvageStatus()
 	return nil
 }

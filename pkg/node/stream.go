@@ -40,6 +40,7 @@ type stream struct {
 	sum    summary          // of the archive
 	verify verifyState      // of its bytes
 	salv   keptSalvage      // packets of damaged segments
+	asked  asked            // backfills that the API was asked for
 	made   atomic.Int64     // how often the archive was begun anew
 	began  time.Time
 
@@ -58,7 +59,7 @@ type stream struct {
 }
 
 func newStream(n *Node, c *config.Stream) *stream {
-	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), full: make(chan struct{}, 1), began: n.now()}
+	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), full: make(chan struct{}, 1), began: n.now(), asked: newAsked()}
 	s.share = newShare(s)
 	s.sources = make([]*source, len(c.Inputs))
 	s.links = make([]*link, len(c.Inputs))
@@ -115,6 +116,8 @@ func (s *stream) Serve(ctx context.Context) error {
 	sup.Add(&verifier{s: s})
 	sup.Add(&mender{s})
 	sup.Add(&expirer{s})
+	sup.Add(&orderly{s})
+	sup.Add(&changeTeller{s: s})
 	s.mu.Lock()
 	retired := s.retired
 	s.mu.Unlock()

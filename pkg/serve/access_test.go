@@ -14,7 +14,7 @@ import (
 func TestWhoMayChange(t *testing.T) {
 	h := testHandler(t)
 	done := 0
-	h.mux.Handle("POST /api/v1/keeps", h.writers(func(w http.ResponseWriter, r *http.Request) {
+	h.mux.Handle("POST /api/v1/test", h.writers(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		var long *http.MaxBytesError
 		if errors.As(err, &long) {
@@ -49,7 +49,7 @@ func TestWhoMayChange(t *testing.T) {
 		"too long":                              {own, "localhost:8081", strings.Repeat("x", maxBody+1), []string{"Content-Type", "application/json"}, 413},
 	} {
 		before := done
-		r := httptest.NewRequest("POST", "/api/v1/keeps", strings.NewReader(c.body))
+		r := httptest.NewRequest("POST", "/api/v1/test", strings.NewReader(c.body))
 		r.RemoteAddr, r.Host = c.from, c.host
 		for i := 0; i < len(c.header); i += 2 {
 			r.Header.Set(c.header[i], c.header[i+1])

@@ -17,11 +17,15 @@ const (
 
 // NodeStatus is the answer to GET /api/v1/streams.
 type NodeStatus struct {
-	Node    string         `json:"node"` // random for each process
-	Version string         `json:"version"`
-	Started time.Time      `json:"started"`
-	Healthy bool           `json:"healthy"`
-	Streams []StreamStatus `json:"streams"`
+	Node    string    `json:"node"` // random for each process
+	Host    string    `json:"host"` // the machine's name
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// Supervised: the node records, replicates and prunes. Else it only serves
+	// archives (serve-m4f).
+	Supervised bool           `json:"supervised"`
+	Healthy    bool           `json:"healthy"`
+	Streams    []StreamStatus `json:"streams"`
 	// Sources are the other nodes whose streams are recorded as they list them.
 	Sources []SourceStatus `json:"sources,omitempty"`
 }
@@ -50,6 +54,8 @@ type StreamStatus struct {
 	Inputs   []InputStatus `json:"inputs"`
 	Peers    []PeerStatus  `json:"peers"`
 	Archive  ArchiveStatus `json:"archive"`
+	// Backfill is the one that was asked for last, since the node began.
+	Backfill *Backfill `json:"backfill,omitempty"`
 	// Retired: the stream is no longer configured; it is served and pruned.
 	Retired bool `json:"retired"`
 }
@@ -115,13 +121,15 @@ type PeerStatus struct {
 	Lag     float64 `json:"lag_seconds"`
 	// Reconciling: the archives are being compared or filled. Backlog is what
 	// is still to come; ETA is when, at the present rate.
-	Reconciling bool     `json:"reconciling"`
-	Backlog     int64    `json:"backlog_bytes"`
-	ETA         *float64 `json:"eta_seconds,omitempty"`
-	Segments    int64    `json:"segments"` // fetched
-	Copied      int64    `json:"copied"`   // made locally, for a better flag
-	Bytes       int64    `json:"bytes"`    // fetched
-	Unfilled    int      `json:"unfilled"` // segments the last comparison could not get
+	Reconciling bool  `json:"reconciling"`
+	Backlog     int64 `json:"backlog_bytes"`
+	// BacklogSeconds is how much media that is, by the archive's bytes a second.
+	BacklogSeconds float64  `json:"backlog_seconds"`
+	ETA            *float64 `json:"eta_seconds,omitempty"`
+	Segments       int64    `json:"segments"` // fetched
+	Copied         int64    `json:"copied"`   // made locally, for a better flag
+	Bytes          int64    `json:"bytes"`    // fetched
+	Unfilled       int      `json:"unfilled"` // segments the last comparison could not get
 	// Mended segments were made of packets of both nodes; MendPackets were fetched
 	// for them, and MendBytes with what was compared to find them.
 	Mended      int64 `json:"mended"`
