@@ -141,7 +141,7 @@ func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 					g.Fill = FillUnknown
 				}
 			default:
-				if sec := seconds(shown(has.Stretches, m4f.UTC(g.From), m4f.UTC(g.To))); sec > g.PeerSeconds {
+				if sec := seconds(ticksShown(has.Stretches, m4f.UTC(g.From), m4f.UTC(g.To))); sec > g.PeerSeconds {
 					g.Peer, g.PeerSeconds, g.Fill = peers[j].URL, sec, FillPeer
 				}
 			}
@@ -170,9 +170,9 @@ func (h *Handler) filling(stream string) (urls []string) {
 	return urls
 }
 
-// shown is how many ticks of [from, to) stretches show something of. Of a merged
+// ticksShown is how many ticks of [from, to) stretches show something of. Of a merged
 // one that reaches beyond it counts what lies in it, in proportion.
-func shown(all []archive.Stretch, from, to m4f.UTC) int64 {
+func ticksShown(all []archive.Stretch, from, to m4f.UTC) int64 {
 	i, _ := slices.BinarySearchFunc(all, from, func(x archive.Stretch, at m4f.UTC) int {
 		if x.To <= at {
 			return -1
