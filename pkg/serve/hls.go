@@ -52,8 +52,8 @@ func (h *Handler) hlsFiles() []playable {
 	}
 }
 
-// shown is what of a stream a playlist shows.
-type shown struct {
+// listed is what of a stream a playlist shows.
+type listed struct {
 	kind  shownKind
 	from  int64 // Unix seconds, of a span
 	count int64 // seconds: how long, how late, how far back
@@ -78,32 +78,32 @@ const (
 var listName = regexp.MustCompile("^" + listPattern + "$")
 
 // parseShown reads the name of a playlist.
-func parseShown(file string) (shown, error) {
+func parseShown(file string) (listed, error) {
 	m := listName.FindStringSubmatch(file)
 	if m == nil {
-		return shown{}, m4fhttp.Problemf(http.StatusNotFound, "there is no playlist %s", m4fhttp.Clip(file))
+		return listed{}, m4fhttp.Problemf(http.StatusNotFound, "there is no playlist %s", m4fhttp.Clip(file))
 	}
 	number := func(s string) int64 {
 		n, _ := strconv.ParseInt(s, 10, 64) // digits, and few
 		return n
 	}
-	var s shown
+	var s listed
 	most := int64(longestList)
 	switch {
 	case m[2] != "" && m[3] == "now":
-		return shown{kind: showGrowing, from: number(m[2])}, nil
+		return listed{kind: showGrowing, from: number(m[2])}, nil
 	case m[2] != "":
-		s = shown{kind: showSpan, from: number(m[2]), count: number(m[3])}
+		s = listed{kind: showSpan, from: number(m[2]), count: number(m[3])}
 	case m[4] != "":
-		s, most = shown{kind: showLate, count: number(m[4])}, latestShift
+		s, most = listed{kind: showLate, count: number(m[4])}, latestShift
 	case m[5] != "":
-		s = shown{kind: showRewind, count: number(m[5])}
+		s = listed{kind: showRewind, count: number(m[5])}
 	default:
-		return shown{kind: showLive}, nil
+		return listed{kind: showLive}, nil
 	}
 	switch {
 	case s.count == 0 && s.kind == showLate:
-		return shown{kind: showLive}, nil
+		return listed{kind: showLive}, nil
 	case s.count == 0:
 		return s, m4fhttp.Problemf(http.StatusNotFound, "a playlist of 0 seconds shows nothing")
 	case s.count > most:

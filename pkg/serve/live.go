@@ -17,7 +17,7 @@ import (
 // it looks at the archive when somebody does.
 type feed struct {
 	p    *player
-	what shown
+	what listed
 	// uncut: no entry is cut for being long.
 	uncut bool
 
@@ -39,7 +39,7 @@ type feed struct {
 // feedKey names a feed.
 type feedKey struct {
 	dir   string
-	what  shown
+	what  listed
 	uncut bool
 }
 
@@ -130,7 +130,7 @@ func (l *listing) cache() string {
 }
 
 // list is what a playlist shows now.
-func (p *player) list(q *play, what shown, uncut bool) (*listing, error) {
+func (p *player) list(q *play, what listed, uncut bool) (*listing, error) {
 	if what.kind == showSpan {
 		over, err := p.over(q.archive, what)
 		if err != nil {
@@ -151,7 +151,7 @@ func (p *player) list(q *play, what shown, uncut bool) (*listing, error) {
 }
 
 // over says whether nothing more is recorded of a span.
-func (p *player) over(a *archive.Stream, what shown) (bool, error) {
+func (p *player) over(a *archive.Stream, what listed) (bool, error) {
 	to := m4f.UTC((what.from + what.count) * m4f.Timescale)
 	info, err := a.Info()
 	return err == nil && (to <= info.Newest || to < p.now()-overAfter), err
@@ -160,7 +160,7 @@ func (p *player) over(a *archive.Stream, what shown) (bool, error) {
 // listKey names the playlist of a span that is over.
 type listKey struct {
 	dir  string
-	what shown
+	what listed
 }
 
 // spanList is the playlist of a span that is over.
@@ -175,7 +175,7 @@ type spanList struct {
 const spanFor = 5 * time.Second
 
 // span is the playlist of a span that is over.
-func (p *player) span(q *play, what shown) (*listing, error) {
+func (p *player) span(q *play, what listed) (*listing, error) {
 	key := listKey{q.archive.Dir(), what}
 	now := p.clock.Now()
 	if s, ok := p.lists.get(key); ok && now.Sub(s.made) < spanFor && !now.Before(s.made) {

@@ -54,11 +54,7 @@ type playable struct {
 
 // routePlayback adds what plays a stream: everything that nothing else has taken.
 func (h *Handler) routePlayback() {
-<<<<<<< HEAD
-	h.playables = slices.Concat(h.downloadKinds())
-=======
-	h.playables = slices.Concat(h.hlsFiles())
->>>>>>> 93d2671 (wip)
+	h.playables = slices.Concat(h.hlsFiles(), h.downloadKinds())
 	h.mux.Handle("/", h.viewers(h.playback))
 }
 

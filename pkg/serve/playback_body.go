@@ -160,17 +160,17 @@ func inTime(w http.ResponseWriter) error {
 	return err
 }
 
-// bodyWriter is what http.ServeContent copies a body to.
-type bodyWriter struct {
+// answerWriter is what http.ServeContent copies a body to.
+type answerWriter struct {
 	http.ResponseWriter
 	body *body
 }
 
 // Unwrap is for http.ResponseController.
-func (w bodyWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // ReadFrom implements io.ReaderFrom.
-func (w bodyWriter) ReadFrom(r io.Reader) (int64, error) {
+func (w answerWriter) ReadFrom(r io.Reader) (int64, error) {
 	if l, ok := r.(*io.LimitedReader); ok && l.R == io.Reader(w.body) {
 		n, err := w.body.send(w.ResponseWriter, l.N)
 		l.N -= n
@@ -186,7 +186,7 @@ func (b *body) serve(q *play, kind, etag, cache string) {
 	head.Set("Content-Type", kind)
 	head.Set("Cache-Control", cache)
 	head.Set("ETag", etag)
-	http.ServeContent(bodyWriter{q.w, b}, q.r, "", time.Time{}, b)
+	http.ServeContent(answerWriter{q.w, b}, q.r, "", time.Time{}, b)
 }
 
 // etagOf names bytes by what they follow from.
