@@ -173,12 +173,12 @@ func (a *Auth) allow(w http.ResponseWriter, r *http.Request) (ha1 string, ok boo
 	keys := a.ha1
 	a.mu.Unlock()
 	if len(keys) == 0 {
-		trust(r.Context())
+		Trust(r.Context())
 		return "", true
 	}
 	verdict, ha1 := a.check(r, keys)
 	if verdict == granted {
-		trust(r.Context())
+		Trust(r.Context())
 		return ha1, true
 	}
 	if verdict == refused {

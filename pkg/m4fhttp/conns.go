@@ -321,8 +321,9 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// trust notes that a request on the connection was authorised.
-func trust(ctx context.Context) {
+// Trust notes that a request was authorised: its connection is not given up for a
+// stranger's.
+func Trust(ctx context.Context) {
 	c, ok := ctx.Value(connKey{}).(*conn)
 	if !ok {
 		return

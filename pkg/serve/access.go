@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"mime"
 	"net"
 	"net/http"
@@ -13,56 +14,79 @@ import (
 // maxBody bounds the body of a writing call.
 const maxBody = 64 << 10
 
-// viewers guards what shows something of the archive or the node: the page,
-// playback, downloads.
+// viewers guards what shows more than one stream: the page.
 func (h *Handler) viewers(next http.HandlerFunc) http.Handler {
-	return guarded(next, "this node shows its archive to its own machine only", local)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g, no := h.access.view(r)
+		if no == nil && g.token != nil && !g.token.all() {
+			no = &refusal{status: http.StatusForbidden, why: "this token opens a stream, not the page"}
+		}
+		if no != nil {
+			no.write(w, r)
+			return
+		}
+		m4fhttp.Trust(r.Context())
+		next(w, r)
+	})
+}
+
+// players guards what plays a stream. Whoever answers asks permit for each stream
+// and span before the first byte: a request with a token that it was not asked
+// for is refused.
+func (h *Handler) players(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g, no := h.access.view(r)
+		if no != nil {
+			no.write(w, r)
+			return
+		}
+		m4fhttp.Trust(r.Context())
+		if g.token != nil {
+			r = r.WithContext(context.WithValue(r.Context(), grantKey{}, g))
+			w = &permitted{ResponseWriter: w, grant: g}
+		}
+		next(w, r)
+	})
 }
 
 // readers guards what the API and the metrics tell.
 func (h *Handler) readers(next http.HandlerFunc) http.Handler {
-	return guarded(next, "the API answers requests from the node's own machine only", local)
-}
-
-// writers guards what changes something. A browser is obeyed only when a page of
-// this node itself sent it. A body is JSON of at most 64 KiB and comes at once.
-func (h *Handler) writers(next http.HandlerFunc) http.Handler {
-	return guarded(func(w http.ResponseWriter, r *http.Request) {
-		if err := sameOrigin.Check(r); err != nil {
-			m4fhttp.WriteProblem(w, http.StatusForbidden, "a page of another site may not change anything here")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if no := h.access.read(r); no != nil {
+			no.write(w, r)
 			return
 		}
+		m4fhttp.Trust(r.Context())
+		next(w, r)
+	})
+}
+
+// writers guards what changes something. A body is JSON of at most 64 KiB and comes
+// at once.
+func (h *Handler) writers(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if no := h.access.write(r); no != nil {
+			no.write(w, r)
+			return
+		}
+		m4fhttp.Trust(r.Context())
 		if r.ContentLength == 0 {
 			next(w, r)
 			return
 		}
 		// What a form of another site can send without asking first is never this.
 		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-			w.Header().Set("Connection", "close")
-			m4fhttp.WriteProblem(w, http.StatusUnsupportedMediaType, "send the body as Content-Type: application/json")
+			no := &refusal{status: http.StatusUnsupportedMediaType, why: "send the body as Content-Type: application/json"}
+			no.write(w, r)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next(w, r)
-	}, "the API takes changes from the node's own machine only", local)
+	})
 }
 
 // sameOrigin tells a browser's request for another site's page from its own.
 var sameOrigin = http.NewCrossOriginProtection()
-
-// guarded lets only those requests through to next that may pass.
-func guarded(next http.HandlerFunc, refusal string, may func(*http.Request) bool) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !may(r) {
-			if r.ContentLength != 0 {
-				w.Header().Set("Connection", "close") // the body is not read
-			}
-			m4fhttp.WriteProblem(w, http.StatusForbidden, "%s", refusal)
-			return
-		}
-		next(w, r)
-	})
-}
 
 // takesBody says whether a request may carry a body: writing calls of the API.
 // One that dawdles is cut off.

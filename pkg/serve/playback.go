@@ -55,7 +55,7 @@ type playable struct {
 // routePlayback adds what plays a stream: everything that nothing else has taken.
 func (h *Handler) routePlayback() {
 	h.playables = slices.Concat(h.hlsFiles(), h.downloadKinds())
-	h.mux.Handle("/", h.viewers(h.playback))
+	h.mux.Handle("/", h.players(h.playback))
 }
 
 // playback finds out which stream a path names, and which file of it.
@@ -66,6 +66,9 @@ func (h *Handler) playback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q, kind, err := h.find(w, r)
+	if err == nil {
+		err = permitStream(r, q.name)
+	}
 	if err == nil {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		err = kind.serve(q)

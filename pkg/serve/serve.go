@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 )
 
@@ -21,15 +23,23 @@ type Options struct {
 	Auth   *m4fhttp.Auth
 	NodeID string
 	Log    *slog.Logger
+	// Access says who may see and change what; nil: the machine itself alone.
+	Access *Access
 }
 
 // Handler answers every request to a node: M4F for those with the cluster key,
-// the API for loopback only.
+// everything else for whom its Access lets in.
 type Handler struct {
 	node Node
 	m4f  *m4fhttp.Handler
 	mux  *http.ServeMux
 	log  *slog.Logger
+
+	access *Access
+
+	nodeID    string
+	reads     chan struct{} // a token for each request that reads archives
+	followers atomic.Int32  // of events
 
 	play      *player
 	playables []playable
@@ -42,8 +52,14 @@ func NewHandler(o Options) *Handler {
 		m4f:  m4fhttp.NewHandler(m4fhttp.Options{Provider: o.Node, Auth: o.Auth, NodeID: o.NodeID, Log: o.Log}),
 		mux:  http.NewServeMux(),
 		log:  cmp.Or(o.Log, slog.Default()),
+
+		access: o.Access,
+		nodeID: o.NodeID, reads: make(chan struct{}, maxReads),
 	}
 	h.play = newPlayer(o.Node, clock.System)
+	if h.access == nil {
+		h.access = NewAccess(&config.Access{}, nil, h.log)
+	}
 	h.routeAPI()
 	h.routePage()
 	h.routePlayback()
@@ -54,6 +70,9 @@ func NewHandler(o Options) *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m4fhttp.Match(r) {
 		h.m4f.ServeHTTP(w, r)
+		return
+	}
+	if h.access.cors(w, r) {
 		return
 	}
 	if !takesBody(w, r) && m4fhttp.RefuseBody(w, r) {
