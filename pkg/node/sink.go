@@ -20,6 +20,7 @@ import (
 func (n *Node) happened(e event.Event) {
 	n.counts.add(e.Stream, e.Kind)
 	n.sinks.put(e)
+	n.news.Add(e)
 }
 
 // sinks are where the events of a node are sent.
@@ -149,7 +150,9 @@ func (s *sinks) trust() {
 }
 
 // swapped is a transport that another can take the place of.
-type swapped struct{ now atomic.Pointer[http.Transport] }
+type swapped struct {
+	now atomic.Pointer[http.Transport]
+}
 
 // RoundTrip implements http.RoundTripper.
 func (s *swapped) RoundTrip(r *http.Request) (*http.Response, error) {
