@@ -53,6 +53,10 @@ type Muxer struct {
 	slots    int64 // since tables were due in all of their slots
 	leadSeen bool  // a leading unit has been announced since the start or the last jump
 	leadTime int64 // its time
+	alone    bool  // it writes a segment, in which
+	repeats  int64 // each table is to come so often
+	repeated int64 // and has come
+	length   int64 // in so many slots
 	owed     int   // pinned units that may go and have to ahead of the next leading one
 }
 
@@ -326,7 +330,7 @@ func (m *Muxer) restart() {
 
 // slot sends the packets of one slot.
 func (m *Muxer) slot() {
-	if due, ok := m.earliest(); ok && due > m.now+maxPause {
+	if due, ok := m.earliest(); ok && due > m.now+maxPause && !m.alone {
 		m.sendPinned(maxOwed)
 		m.clockPacket(m.now, false)
 		m.begin(due)
@@ -345,9 +349,9 @@ func (m *Muxer) slot() {
 		case hold && m.goes(s):
 			n = s.remaining(m.allowed) // it goes with the map
 		case m.open(s):
-			n = s.allot(m.now, m.allowed, s == m.clock)
+			n = s.allot(m.now, m.allowed, s == m.clock && !m.alone)
 		}
-		if s == m.clock && n > 0 && !m.mustWait(s) {
+		if s == m.clock && n > 0 && !m.alone && !m.mustWait(s) {
 			m.packet(s, true)
 			referred, n = true, n-1
 		}
@@ -421,7 +425,7 @@ func (m *Muxer) spread(stream, n int) {
 
 // send sends what has been laid out, and what is pinned between it.
 func (m *Muxer) send(referred bool) {
-	if !referred {
+	if !referred && (!m.alone || m.slots%segmentClockSlots == 0) {
 		m.clockPacket(m.now, false)
 	}
 	m.countOwed()
@@ -449,6 +453,9 @@ func (m *Muxer) send(referred bool) {
 // table in every fourth, of the program map in the one behind it.
 func (m *Muxer) dueTables() []tablePacket {
 	m.tables = m.tables[:0]
+	if m.alone {
+		return m.segmentTables()
+	}
 	if m.slots%tableSlots == 0 {
 		m.tables = appendTable(m.tables, 0, m.pat)
 	}

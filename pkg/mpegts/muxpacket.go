@@ -31,9 +31,24 @@ func (m *Muxer) capacity(s *muxStream, referred bool) int {
 
 // payloadPacket sends a stream's next packet, with a clock reference if referred.
 func (m *Muxer) payloadPacket(s *muxStream, referred bool) {
+	q := &s.queue[0]
+	left := len(q.Data) - s.off
+	n := min(m.capacity(s, referred), left)
+	singles := 0
+	if q.split > 0 && s.off == 0 {
+		n = min(n, left-q.split-1)
+		singles = q.singles(left - n)
+	}
+	m.emit(s, n, referred)
+	for range singles {
+		m.emit(s, 1, false)
+	}
+}
+
+// emit sends a packet with n bytes of a stream's first unit.
+func (m *Muxer) emit(s *muxStream, n int, referred bool) {
 	q := s.queue[0]
 	first := s.off == 0
-	n := min(m.capacity(s, referred), len(q.Data)-s.off)
 	start, flags := byte(0), byte(0)
 	if first {
 		start = 0x40
@@ -57,7 +72,7 @@ func (m *Muxer) payloadPacket(s *muxStream, referred bool) {
 	if q.Section && first {
 		point = 1
 	}
-	if room := PacketSize - used - point - n; room > 0 && !q.Section {
+	if room := PacketSize - used - point - n; room > 0 && (!q.Section || s.off+n < len(q.Data)) {
 		p = stuffing(p, at, room)
 	}
 	if point > 0 {

@@ -31,6 +31,7 @@ type queued struct {
 	anchor     int64      // of leading units: Last
 	change     *mapChange // the map that it brings
 	generation int        // of the map that it needs
+	split      int        // how many packets more it is to take than it needs
 }
 
 func (q *queued) due() int64 { return q.Marks[0].Due }
@@ -47,6 +48,7 @@ type muxStream struct {
 	kind   Kind
 	window int64
 	model  BufferModel
+	alone  bool // of a segment: nothing comes after its end
 
 	queue []queued
 	off   int // sent of the first
@@ -160,7 +162,7 @@ func (s *muxStream) allot(now int64, generation int, clock bool) int {
 			}
 			n := total + packets(at.End+extra-off)
 			switch {
-			case at.Due <= now: // in a hurry, but not all at once
+			case at.Due <= now && !s.alone: // in a hurry, but not all at once
 				late = n
 				must = max(must, min((n+lateSlots-1)/lateSlots, s.model.most()))
 			case slots <= 1:

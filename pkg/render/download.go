@@ -236,7 +236,7 @@ func (r *run) growth() int64 { return int64(trafGrowth * len(r.init.init.Tracks)
 // walker returns a walker over the pieces.
 func (d *Download) walker(ctx context.Context) *downloadWalker {
 	w := &downloadWalker{d: d, at: -1}
-	w.walker = walker{ctx: ctx, plan: &d.plan, src: w, base: d.base, shift: d.shift}
+	w.walker = walker{ctx: ctx, plan: &d.plan, src: w, base: d.base, shift: d.shift, rough: d.format == TS}
 	return w
 }
 
@@ -323,13 +323,13 @@ func (w *downloadWalker) measure(r *run) error {
 	if w.d.format == MP4 && r.whole && !sets {
 		return nil
 	}
-	if w.d.format == MP4 && !r.whole {
-		return w.each(r.first, r.first+1, func(_ int, c *chunk) error { return w.size(r, c) })
+	if !r.whole {
+		return w.each(r.first, r.first+1, func(i int, c *chunk) error { return w.size(r, i, c) })
 	}
 	for i := r.first; i < r.first+r.n; i++ {
 		c, err := w.load(i)
 		if err == nil {
-			err = w.size(r, c)
+			err = w.size(r, i, c)
 			c.close()
 		}
 		if err != nil {
@@ -356,8 +356,13 @@ func (w *downloadWalker) each(first, end int, fn func(int, *chunk) error) error 
 	return err
 }
 
-func (w *downloadWalker) size(r *run, c *chunk) error {
-	f, err := c.fragment(0)
+func (w *downloadWalker) size(r *run, i int, c *chunk) error {
+	if w.d.format == TS {
+		n, err := w.tsSize(i, c)
+		r.sizes = append(r.sizes, uint32(n))
+		return err
+	}
+	f, err := c.fragment(i)
 	if err == nil {
 		r.sizes = append(r.sizes, uint32(f.size))
 	}
@@ -431,11 +436,15 @@ func (d *Download) find(ctx context.Context, off int64) (i int, at int64, err er
 
 // write writes the bytes [from, to) of a piece, and returns its size.
 func (w *downloadWalker) write(out io.Writer, i int, c *chunk, from, to int64) (int64, error) {
+	r := &w.d.runs[w.d.runOf(i)]
+	if w.d.format == TS {
+		size := r.pieceSize(i-r.first, c.placed)
+		return size, w.writeTS(out, i, c, from, to, size)
+	}
 	f, err := c.fragment(i)
 	if err != nil {
 		return 0, err
 	}
-	r := &w.d.runs[w.d.runOf(i)]
 	if want := r.pieceSize(i-r.first, c.placed); f.size != want {
 		return 0, unreadable(c.Element, fmt.Errorf("it makes %d bytes instead of %d", f.size, want))
 	}

@@ -74,7 +74,7 @@ func (x *tsWriter) write(c *chunk) error {
 			if info.Config.Codec.IsData() != data {
 				continue
 			}
-			list, left := unitsOf(info, x.frames(c, k), pinned)
+			list, left := unitsOf(info, c.frames(k, x.axis, c.media), pinned)
 			x.plan.result.Left += left
 			x.settleDue(c, list)
 			units = append(units, list...)
@@ -90,13 +90,13 @@ func (x *tsWriter) write(c *chunk) error {
 	return x.mux.Advance(known - behind)
 }
 
-// frames are the samples of a part with their times on the multiplexer's axis.
-func (x *tsWriter) frames(c *chunk, k int) []mpegts.MuxFrame {
+// frames are the samples of a part, with axis added to their times.
+func (c *chunk) frames(k int, axis int64, media []byte) []mpegts.MuxFrame {
 	p := &c.parts[k]
 	frames := make([]mpegts.MuxFrame, len(p.samples))
 	for j := range p.samples {
 		s := &p.samples[j]
-		frames[j] = mpegts.MuxFrame{PTS: s.pts + x.axis, DTS: s.dts + x.axis, Duration: s.dur, Key: s.sync, Data: c.media[s.off : s.off+s.len]}
+		frames[j] = mpegts.MuxFrame{PTS: s.pts + axis, DTS: s.dts + axis, Duration: s.dur, Key: s.sync, Data: media[s.off : s.off+s.len]}
 	}
 	return frames
 }

@@ -20,6 +20,8 @@ type walker struct {
 	// prepare is called with each piece, and the one behind it or nil, before its
 	// samples have file times.
 	prepare func(i int, cur, next *chunk)
+	// rough: samples keep their times on the plan's axis.
+	rough bool
 
 	moved int64 // how much later than planned the pieces are by now
 	base  int64 // time on the plan's axis that is presented at 0
@@ -178,7 +180,9 @@ func (w *walker) step(i, first int, cur, next *chunk, fn func(int, *chunk) error
 	}
 	ends := cur.ends()
 	if i >= first {
-		w.settle(cur, next)
+		if !w.rough {
+			w.settle(cur, next)
+		}
 		if err := fn(i, cur); err != nil {
 			return err
 		}
