@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"math"
 	"slices"
 	"sort"
 
@@ -32,7 +33,9 @@ type dated struct {
 	theirs   bool
 }
 
-// units groups entries of two archives by what they overlap in media time. What
+// units groups entries of two archives by what they overlap in media time, and what
+// begins in one bucket: a recorder that came back in the middle of a segment opened
+// another one at the next keyframe, which the whole segment goes on into. What
 // only one of them has is left out, and what belongs to another timeline, another
 // program or is cut in another way.
 func units(own, theirs []salvage.Entry) []unit {
@@ -50,30 +53,91 @@ func units(own, theirs []salvage.Entry) []unit {
 	}
 	slices.SortStableFunc(all, func(a, b dated) int { return cmp.Compare(a.from, b.from) })
 	var out []unit
-	var u unit
-	var end m4f.UTC
-	packets := 0
-	next := func() {
+	for _, s := range bridge(spans(all)) {
+		var u unit
+		for i := range s {
+			if s[i].theirs {
+				u.theirs = append(u.theirs, s[i].Entry)
+			} else {
+				u.own = append(u.own, s[i].Entry)
+			}
+		}
 		if len(u.own) > 0 && len(u.theirs) > 0 {
 			out = append(out, u)
 		}
-		u, packets = unit{}, 0
 	}
+	return out
+}
+
+// spans groups entries in order of time.
+func spans(all []dated) (out [][]dated) {
+	var end m4f.UTC
+	packets, from := 0, 0
 	for i := range all {
 		d := &all[i]
-		if d.from > end-sliver || packets+d.Len() > maxUnit {
-			next()
-			end = 0
+		if i > from && (d.from > end-sliver && !d.sameBucket(&all[i-1]) || packets+d.Len() > maxUnit) {
+			out, from = append(out, all[from:i:i]), i
+			end, packets = 0, 0
 		}
 		end, packets = max(end, d.to), packets+d.Len()
-		if d.theirs {
-			u.theirs = append(u.theirs, d.Entry)
+	}
+	return append(out, all[from:])
+}
+
+// bridge joins a group that one side alone has, damaged by what may have come ahead of
+// it and not by a loss within it, with the one ahead of it of which the other side has some:
+// packets are kept until after a segment was complete, and tell how this one begins.
+func bridge(spans [][]dated) (out [][]dated) {
+	for _, s := range spans {
+		if n := len(out); n > 0 && unsure(s) && sides(s)|sides(out[n-1]) == 3 && adjoin(out[n-1], s) {
+			out[n-1] = append(out[n-1], s...)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// unsure says whether one side alone has a group that begins with a segment which
+// lacks nothing by the counters and is damaged all the same.
+func unsure(s []dated) bool {
+	h := &s[0].Segments[0]
+	return sides(s) != 3 && h.Damaged() && lossOf(h) == 0
+}
+
+// sides says which sides have entries of a group: 1 the own one, 2 the other.
+func sides(s []dated) (which int) {
+	for i := range s {
+		if s[i].theirs {
+			which |= 2
 		} else {
-			u.own = append(u.own, d.Entry)
+			which |= 1
 		}
 	}
-	next()
-	return out
+	return which
+}
+
+// adjoin says whether a group goes on where another one ends, and both may be one.
+func adjoin(a, b []dated) bool {
+	packets, end := 0, m4f.UTC(0)
+	for i := range a {
+		packets, end = packets+a[i].Len(), max(end, a[i].to)
+	}
+	for i := range b {
+		packets += b[i].Len()
+	}
+	return b[0].from <= end+sliver && packets <= maxUnit
+}
+
+// sameBucket says whether the entry begins in the bucket of the target duration in
+// which the last segment of another one does. No keyframe of a bucket but the first
+// opens a segment to one who has heard them all.
+func (d *dated) sameBucket(before *dated) bool {
+	if d.Target <= 0 || distance(d.from, before.to) > m4f.UTC(d.Target) {
+		return false
+	}
+	last := &before.Segments[len(before.Segments)-1]
+	return d.Segments[0].MediaTime/d.Target == last.MediaTime/d.Target
 }
 
 // datedBy says where a peer's entry lies by the clock of the own ones: their
@@ -296,6 +360,7 @@ func (c *countingPeer) Packets(ctx context.Context, ranges []salvage.Range) ([]b
 func (u *unit) cut(m *merged) {
 	from, to := u.span()
 	known := u.headers()
+	var cut []m4f.Header
 	for _, seg := range segment.Resegment(m.copy, u.own[0].Program, u.own[0].Target) {
 		h := &seg.Header
 		h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
@@ -312,7 +377,30 @@ func (u *unit) cut(m *merged) {
 		if improves(h, known) {
 			m.segs = append(m.segs, seg)
 		}
+		cut = append(cut, *h)
 	}
+	if len(m.left) > 0 {
+		u.keepUncut(m, cut)
+	}
+}
+
+// keepUncut adds to what is left the own segments of which the merged copy gives none:
+// it does not reach beyond their end, and is kept in place of the own copies.
+func (u *unit) keepUncut(m *merged, cut []m4f.Header) {
+	for i := range u.own {
+		for _, h := range u.own[i].Segments {
+			h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
+			given := slices.ContainsFunc(cut, func(c m4f.Header) bool { return min(c.End(), h.End())-max(c.UTC, h.UTC) >= sliver })
+			if h.Clean() || h.Lost == math.MaxUint32 || given {
+				continue
+			}
+			m.left = append(m.left, h)
+			if h.Damaged() {
+				m.lost += int64(lossOf(&h))
+			}
+		}
+	}
+	slices.SortStableFunc(m.left, func(a, b m4f.Header) int { return cmp.Compare(a.UTC, b.UTC) })
 }
 
 // headers are the segments that both archives have packets of, dated by the own

@@ -188,21 +188,18 @@ func (m *merger) byClock(a0, a1, b0, b1 int) bool {
 		if !s.has(0) {
 			x = 1
 		}
-		switch {
-		case s.leftOut:
+		if s.leftOut {
 			if m.leaveOut(s, x) {
 				doubtful = max(doubtful, s.until)
 			}
 			apart[x] = true
 			continue
-		case apart[x]:
+		}
+		if m.alone(1-x) && (apart[0] || apart[1]) {
 			m.doubt(unseen)
 		}
 		switch {
 		case s.has(0) && s.has(1):
-			if apart[1] && !apart[0] {
-				m.doubt(unseen)
-			}
 			m.overlapping(s.from[0], s.to[0], s.from[1], s.to[1])
 			apart = [2]bool{}
 		case z.sent[x][s.from[x]-z.from[x]].least < doubtful:
@@ -213,6 +210,12 @@ func (m *merger) byClock(a0, a1, b0, b1 int) bool {
 		apart[x] = false
 	}
 	return true
+}
+
+// alone says whether the last packet so far is one that copy x has alone.
+func (m *merger) alone(x int) bool {
+	n := len(m.out)
+	return n > m.shared && (m.out[n-1] < int32(len(m.a.heads))) == (x == 0)
 }
 
 // overlapping merges packets of both copies that may have been sent at the same time.
@@ -236,13 +239,12 @@ func (m *merger) from(x, from, to int) {
 	}
 }
 
-// leaveOut leaves packets of copy x out. It says whether they may be missing in
-// what the other copy has there without a counter that shows it.
+// leaveOut leaves packets of copy x out. They are missing where the other copy was not
+// heard: ahead of its beginning, behind its end or in a silence. It says whether they may be
+// missing elsewhere in what it has there without a counter that shows it.
 func (m *merger) leaveOut(s *piece, x int) (hidden bool) {
 	own, other := [2]*side{m.a, m.b}[x], [2]*side{m.a, m.b}[1-x]
-	n := s.to[x] - s.from[x]
-	m.gain.LeftOut += n
-	m.doubt(n)
+	m.gain.LeftOut += s.to[x] - s.from[x]
 	for k := s.from[x]; k < s.to[x]; k++ {
 		h := &own.heads[k]
 		if h.flags&payload == 0 || m.free[h.pid] {

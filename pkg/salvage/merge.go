@@ -122,6 +122,7 @@ type merger struct {
 	classes *classes
 	a, b    *side
 	out     []int32 // the result: numbers in a, and in b with the length of a added
+	shared  int     // ... of which so many go up to the last packet that both have
 	chains  [pids]chain
 	free    [pids]bool // the PID's counter never counts
 	doubts  []Hole     // in the result: packets were left out there
@@ -301,6 +302,7 @@ func (m *merger) contain(s *side, s0, s1 int, part *side, p0, p1 int) {
 func (m *merger) both(a, b int) {
 	m.a.at[a], m.b.at[b] = int32(len(m.out)), int32(len(m.out))
 	m.take(&m.a.heads[a], int32(a))
+	m.shared = len(m.out)
 	m.gain.Common++
 }
 
