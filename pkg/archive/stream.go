@@ -26,6 +26,9 @@ type Options struct {
 	// OnEvent is called with the events that the archive notes by itself: of writers,
 	// of pruning, of bytes that went bad. It must not wait; nil: nobody wants to know.
 	OnEvent func(event.Event)
+	// OnAdd is called with each segment that is added. It must not wait, nor keep the
+	// record; nil: nobody wants to know.
+	OnAdd func(*Record)
 }
 
 // CreateOptions is another name of Options.
@@ -40,6 +43,7 @@ type Stream struct {
 	clock clock.Clock
 	owner fsx.Owner
 	event func(event.Event) // or nil
+	added func(*Record)     // or nil
 
 	markMu   sync.Mutex // guards what follows; held during writes of stream.json
 	mark     *marker
@@ -115,7 +119,7 @@ func OpenWith(dir string, opt Options) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{dir: abs, fs: fsys, clock: opt.clock(), owner: fsx.OwnerOf(fsys, abs), event: opt.OnEvent}
+	s := &Stream{dir: abs, fs: fsys, clock: opt.clock(), owner: fsx.OwnerOf(fsys, abs), event: opt.OnEvent, added: opt.OnAdd}
 	s.cache.init(s)
 	if _, err := s.marker(); err != nil {
 		return nil, asGiven(s.explainMissing(err), abs, dir)

@@ -239,6 +239,9 @@ func (w *Writer) put(seg *m4f.Segment) error {
 		x.durable.Store(x.number)
 	}
 	w.syncLater()
+	if w.s.added != nil {
+		w.s.added(&r.Record)
+	}
 	return nil
 }
 

@@ -94,7 +94,7 @@ func (c *changes) status(idle bool) error {
 	c.told = time.Now()
 	err := c.l.line(Change{
 		Cursor: string(c.cursor),
-		Status: &Status{Idle: idle, Live: c.h.live(c.q.stream)},
+		Status: &Status{Idle: idle, Now: time.Now().UnixMilli(), Live: c.h.live(c.q.stream)},
 	})
 	if err != nil {
 		return err

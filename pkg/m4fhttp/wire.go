@@ -200,6 +200,8 @@ type Change struct {
 type Status struct {
 	// Idle says that everything that the archive had has been sent.
 	Idle bool `json:"idle"`
+	// Now is the clock of the node that answers, Unix milliseconds; 0: it does not say.
+	Now int64 `json:"now,omitempty"`
 	Live
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/event"
@@ -15,6 +16,33 @@ const (
 	// clock that is kept right, and change nothing here.
 	clockStep = 500 * time.Millisecond
 )
+
+// clockOffset is by how much a peer's clock is ahead. What the peer says arrives
+// later than it was said, so that of the last ones the highest is nearest.
+type clockOffset struct {
+	last [8]time.Duration
+	n    int // how many there are
+}
+
+// heard takes what the peer's clock says, in Unix milliseconds, and when that came.
+func (c *clockOffset) heard(ms int64, at time.Time) {
+	const most = 365 * 24 * time.Hour // what is further away is nonsense
+	d := time.Duration(ms-at.UnixMilli()) * time.Millisecond
+	if ms <= 0 || ms > 1<<50 || d > most || d < -most {
+		return
+	}
+	c.last[c.n%len(c.last)] = d
+	c.n++
+}
+
+// seconds is nil where the peer has not said anything.
+func (c *clockOffset) seconds() *float64 {
+	if c.n == 0 {
+		return nil
+	}
+	s := slices.Max(c.last[:min(c.n, len(c.last))]).Seconds()
+	return &s
+}
 
 // clockWatch tells when the machine's clock is set, or the machine was
 // suspended. Whatever lasts is measured by the monotonic clock, which neither

@@ -66,3 +66,27 @@ func TestClockRuns(t *testing.T) {
 		t.Errorf("from %v %v to %v %v", wall, mono, again, on)
 	}
 }
+
+// Of what a peer has said lately, what took least to arrive is nearest.
+func TestClockOffset(t *testing.T) {
+	var c clockOffset
+	if c.seconds() != nil {
+		t.Error("a peer that has said nothing has an offset")
+	}
+	now := time.UnixMilli(1_700_000_000_000)
+	for i, delay := range []int64{300, 20, 5, 900, 40} {
+		c.heard(now.UnixMilli()+int64(i)*1000+2000, now.Add(time.Duration(i)*time.Second+time.Duration(delay)*time.Millisecond))
+	}
+	c.heard(0, now)
+	c.heard(1<<60, now)
+	c.heard(-1, now)
+	if got := c.seconds(); got == nil || *got != 1.995 {
+		t.Errorf("%v, want 1.995 s", got)
+	}
+	for i := range 8 { // the clock is set
+		c.heard(now.UnixMilli()-500, now.Add(time.Duration(i)*time.Millisecond))
+	}
+	if got := c.seconds(); *got != -.5 {
+		t.Errorf("%v, want -0.5 s", *got)
+	}
+}

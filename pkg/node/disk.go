@@ -16,6 +16,7 @@ func (s *stream) diskStatus(st *serve.ArchiveStatus) {
 		return
 	}
 	opt := volumeOptions(s.node.vols.free(), u)
+	st.Volume, st.DiskSize = s.cfg.DVR.Root, u.Total
 	st.DiskFree, st.MinFree = u.Free, opt.Wanted(u)
 	room := u.Free - st.MinFree
 	if p := s.cfg.DVR.Percent; p > 0 {

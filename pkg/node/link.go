@@ -45,6 +45,7 @@ type link struct {
 	rate      float64   // bytes a second of filling, averaged
 	rateAt    time.Time
 	rateBytes int64
+	clock     clockOffset // of the peer
 }
 
 func (l *link) String() string { return "peer " + l.url() + " of " + l.s.cfg.Name }
@@ -161,9 +162,11 @@ func (l *link) onStatus(st *m4fhttp.Status, err error) {
 	l.err = err
 	if st == nil {
 		l.status, l.connected = nil, false
+		l.clock = clockOffset{}
 		return
 	}
 	l.status, l.heard = st, now
+	l.clock.heard(st.Now, now)
 	if l.why(now) == "" {
 		l.lastGood = now
 		if l.goodFrom.IsZero() {

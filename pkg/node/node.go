@@ -78,6 +78,7 @@ type Node struct {
 	vols     volumes                  // that the archives lie on
 	sinks    sinks                    // that events are sent to
 	counts   eventCounts
+	measures *measures
 	news     *serve.Feed // what happens to the streams
 
 	merge  replicate.Slots // for merging packets of damaged segments
@@ -121,6 +122,7 @@ func New(opt Options) *Node {
 	n.verifies = newVerifies(opt.Config.Verify)
 	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, opt.Clock, opt.Log)
 	n.vols.node, n.sinks.node = n, n
+	n.measures = newMeasures()
 	n.sup = suture.New("node", n.spec(opt.Log))
 	return n
 }

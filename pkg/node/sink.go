@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -174,17 +175,25 @@ func (s *swapped) closeIdle() {
 // CloseIdleConnections is what http.Client asks a transport for.
 func (s *swapped) CloseIdleConnections() { s.closeIdle() }
 
-// eventCounts counts events by stream and kind.
+// eventCounts counts events.
 type eventCounts struct {
 	mu sync.Mutex
-	by map[[2]string]int64
+	by map[countKey]int64
 }
+
+type countKey struct{ stream, kind string }
 
 func (c *eventCounts) add(stream, kind string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.by == nil {
-		c.by = map[[2]string]int64{}
+		c.by = map[countKey]int64{}
 	}
-	c.by[[2]string{stream, kind}]++
+	c.by[countKey{stream, kind}]++
+}
+
+func (c *eventCounts) all() map[countKey]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.by)
 }

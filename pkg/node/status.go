@@ -247,6 +247,7 @@ func (l *link) peerStatus(now time.Time) serve.PeerStatus {
 	if l.client != nil {
 		p.TrafficIn, p.TrafficOut = l.client.Traffic()
 	}
+	p.ClockOffset = l.clock.seconds()
 	if st.Bytes < l.rateBytes { // the connection has begun anew
 		l.rateAt, l.rateBytes = now, st.Bytes
 	}

@@ -150,7 +150,10 @@ func (s *stream) open() error {
 			return err
 		}
 	}
-	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{TargetDuration: s.target(), FS: s.node.opt.FS, Clock: s.node.opt.Clock, OnEvent: s.node.happened})
+	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{
+		TargetDuration: s.target(), Clock: s.node.opt.Clock, FS: s.node.measures.disk(s.node.opt.FS, s.cfg.DVR.Root),
+		OnEvent: s.node.happened, OnAdd: s.node.measures.added(s.cfg.Name),
+	})
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,9 @@ type Handler struct {
 	mux  *http.ServeMux
 	log  *slog.Logger
 
+	metrics *metrics
+	counted http.Handler // answer, with its requests counted
+
 	access *Access
 
 	nodeID    string
@@ -61,13 +64,17 @@ func NewHandler(o Options) *Handler {
 		h.access = NewAccess(&config.Access{}, nil, h.log)
 	}
 	h.routeAPI()
+	h.routeMetrics()
 	h.routePage()
 	h.routePlayback()
+	h.counted = h.metrics.measured(http.HandlerFunc(h.answer))
 	return h
 }
 
 // ServeHTTP implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.counted.ServeHTTP(w, r) }
+
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 	if m4fhttp.Match(r) {
 		h.m4f.ServeHTTP(w, r)
 		return

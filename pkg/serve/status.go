@@ -137,6 +137,9 @@ type PeerStatus struct {
 	MendBytes   int64 `json:"mend_bytes"`
 	TrafficIn   int64 `json:"traffic_in_bytes"`
 	TrafficOut  int64 `json:"traffic_out_bytes"`
+	// ClockOffset is by how much the peer's clock is ahead of this node's, to within
+	// the delay between them; absent: it does not say.
+	ClockOffset *float64 `json:"clock_offset_seconds,omitempty"`
 }
 
 // ArchiveStatus is the state of a stream's archive.
@@ -164,6 +167,8 @@ type ArchiveStatus struct {
 	SizeLimit    int64   `json:"size_limit_bytes,omitempty"` // of the stream
 	PercentLimit int     `json:"percent_limit,omitempty"`    // of the volume in use
 	MinFree      int64   `json:"min_free_bytes"`             // on the volume
+	Volume       string  `json:"volume,omitempty"`           // the path of dvr, which other streams share
+	DiskSize     int64   `json:"disk_size_bytes"`
 	DiskFree     int64   `json:"disk_free_bytes"`
 	// DaysUntilFull is when no more than MinFree is left, or PercentLimit is
 	// reached, at the present rate of all streams on the volume. Absent: all of them
