@@ -16,6 +16,7 @@ import (
 type looks struct {
 	rate  float64 // pictures a second, 0: unknown
 	layer []byte  // of each track of MPEG audio: 1 to 3, 0: unknown
+	bits  []int64 // of each track, a second, 0: unknown
 }
 
 // Look learns from the media of a segment how many pictures a second there are,
@@ -25,12 +26,16 @@ func (m *Movie) Look(h *m4f.Header, media io.ReaderAt) error {
 	if err != nil {
 		return err
 	}
-	found := looks{layer: make([]byte, len(m.init.Tracks))}
+	found := looks{layer: make([]byte, len(m.init.Tracks)), bits: make([]int64, len(m.init.Tracks))}
 	for i := range m.init.Tracks {
 		t := &l.frag.Tracks[i]
 		n := len(t.Samples)
 		if n == 0 {
 			continue
+		}
+		if length := t.End() - t.Start; length > 0 {
+			last := t.Samples[n-1]
+			found.bits[i] = int64(last.Off+last.Len-t.Samples[0].Off) * 8 * m4f.Timescale / length
 		}
 		switch c := m.init.Tracks[i].Config.Codec; {
 		case c.IsVideo() && found.rate == 0 && t.End() > t.Start:
@@ -158,6 +163,17 @@ func (m *Movie) frameRate() float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.seen.rate
+}
+
+// bandwidth is a track's rate in bits a second: half as much again as that of the
+// segment that was looked at, or what the stream has at most.
+func (m *Movie) bandwidth(k int, most int64) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k < len(m.seen.bits) && m.seen.bits[k] > 0 {
+		return min(m.seen.bits[k]*3/2, most)
+	}
+	return most
 }
 
 // Movies are those of some entries, each once, in order.

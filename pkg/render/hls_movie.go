@@ -174,6 +174,20 @@ func (m *Movie) ID() m4f.Identity { return m.init.ID }
 // Has says whether there is a track for a choice.
 func (m *Movie) Has(c Choice) bool { return len(c.tracks(m.init)) > 0 }
 
+// Choices are the tracks one by one: the picture, and each sound.
+func (m *Movie) Choices() []Choice {
+	var out []Choice
+	if m.Has(VideoOnly) {
+		out = append(out, VideoOnly)
+	}
+	for _, name := range renditions(m.init) {
+		if name != "" {
+			out = append(out, Choice{Audio: name})
+		}
+	}
+	return out
+}
+
 // PlayerInit is an init segment as players get it, and the name of its bytes.
 type PlayerInit struct {
 	Bytes []byte // ftyp and moov

@@ -52,15 +52,20 @@ func (s Slot) Cuts(view []archive.Element) []Cut {
 		if c.From >= c.To {
 			continue
 		}
-		if i > 0 && joins(pieces[i-1], pieces[i]) {
-			c.Prev = &pieces[i-1]
-		}
-		if i+1 < len(pieces) && joins(pieces[i], pieces[i+1]) {
-			c.Next = &pieces[i+1]
-		}
+		c.connect(pieces, i)
 		out = append(out, c)
 	}
 	return out
+}
+
+// connect finds the neighbours of a cut of a piece.
+func (c *Cut) connect(pieces []archive.Piece, i int) {
+	if i > 0 && joins(pieces[i-1], pieces[i]) {
+		c.Prev = &pieces[i-1]
+	}
+	if i+1 < len(pieces) && joins(pieces[i], pieces[i+1]) {
+		c.Next = &pieces[i+1]
+	}
 }
 
 // cutAt is where an instant cuts a piece, in ticks from the opening of its

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
@@ -17,13 +17,13 @@ import (
 
 // What a playlist shows, as its name says. The submatches are kind, and two
 // numbers.
-const listPattern = `(index|archive-(\d{1,12})-(\d{1,8}|now)|timeshift_rel-(\d{1,8})|rewind-(\d{1,8}))\.m3u8`
+const listPattern = `(index|archive-(\d{1,12})-(\d{1,8}|now)|timeshift_rel-(\d{1,8})|rewind-(\d{1,8}))`
 
 const (
 	playlistType = "application/vnd.apple.mpegurl"
-	initCache    = "public, max-age=31536000, immutable"
+	initCache    = "max-age=31536000, immutable"
 	// cleanCache is for what is clean: nothing can take its place.
-	cleanCache = "public, max-age=86400"
+	cleanCache = "max-age=86400"
 	// changing is for what healing may make better.
 	changing = "no-cache"
 	// growing is for a playlist that grows: many viewers behind one cache.
@@ -46,7 +46,7 @@ func (h *Handler) hlsFiles() []playable {
 		file(`timeshift_abs-(\d{1,12})\.m3u8`, "timeshift_abs-UTC.m3u8", h.hlsShifted),
 		file(`timeshift_rel-\d{1,8}\.m3u8`, "timeshift_rel-SECONDS.m3u8", h.hlsMaster),
 		file(`rewind-\d{1,8}\.m3u8`, "rewind-SECONDS.m3u8", h.hlsMaster),
-		file(choice+listPattern, "", h.hlsMedia),
+		file(choice+listPattern+`\.m3u8`, "", h.hlsMedia),
 		file(choice+`init-(\d{1,15})-([0-9a-f]{8})\.mp4`, "", h.hlsInit),
 		file(choice+`(\d{1,15})-(\d{1,7})-([0-9a-f]{8})\.m4s`, "", h.hlsSlot),
 	}
@@ -54,19 +54,19 @@ func (h *Handler) hlsFiles() []playable {
 
 // listed is what of a stream a playlist shows.
 type listed struct {
-	kind  shownKind
+	kind  listKind
 	from  int64 // Unix seconds, of a span
 	count int64 // seconds: how long, how late, how far back
 }
 
-type shownKind uint8
+type listKind uint8
 
 const (
-	showLive shownKind = iota
-	showSpan
-	showGrowing
-	showLate
-	showRewind
+	liveList listKind = iota
+	ofSpan
+	growingList
+	lateList
+	rewindList
 )
 
 // Bounds of what a playlist shows, in seconds.
@@ -77,8 +77,8 @@ const (
 
 var listName = regexp.MustCompile("^" + listPattern + "$")
 
-// parseShown reads the name of a playlist.
-func parseShown(file string) (listed, error) {
+// parseListed reads the name of a playlist, without its extension.
+func parseListed(file string) (listed, error) {
 	m := listName.FindStringSubmatch(file)
 	if m == nil {
 		return listed{}, m4fhttp.Problemf(http.StatusNotFound, "there is no playlist %s", m4fhttp.Clip(file))
@@ -91,19 +91,19 @@ func parseShown(file string) (listed, error) {
 	most := int64(longestList)
 	switch {
 	case m[2] != "" && m[3] == "now":
-		return listed{kind: showGrowing, from: number(m[2])}, nil
+		return listed{kind: growingList, from: number(m[2])}, nil
 	case m[2] != "":
-		s = listed{kind: showSpan, from: number(m[2]), count: number(m[3])}
+		s = listed{kind: ofSpan, from: number(m[2]), count: number(m[3])}
 	case m[4] != "":
-		s, most = listed{kind: showLate, count: number(m[4])}, latestShift
+		s, most = listed{kind: lateList, count: number(m[4])}, latestShift
 	case m[5] != "":
-		s = listed{kind: showRewind, count: number(m[5])}
+		s = listed{kind: rewindList, count: number(m[5])}
 	default:
-		return listed{kind: showLive}, nil
+		return listed{kind: liveList}, nil
 	}
 	switch {
-	case s.count == 0 && s.kind == showLate:
-		return listed{kind: showLive}, nil
+	case s.count == 0 && s.kind == lateList:
+		return listed{kind: liveList}, nil
 	case s.count == 0:
 		return s, m4fhttp.Problemf(http.StatusNotFound, "a playlist of 0 seconds shows nothing")
 	case s.count > most:
@@ -130,7 +130,7 @@ func (h *Handler) hlsShifted(q *play) error {
 }
 
 func (h *Handler) master(q *play, file string) error {
-	what, err := parseShown(file)
+	what, err := parseListed(strings.TrimSuffix(file, ".m3u8"))
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (h *Handler) hlsMedia(q *play) error {
 	if err != nil {
 		return err
 	}
-	what, err := parseShown(q.parts[2] + ".m3u8")
+	what, err := parseListed(q.parts[2])
 	if err != nil {
 		return err
 	}
@@ -167,16 +167,26 @@ func (h *Handler) hlsMedia(q *play) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range render.Movies(list.entries) {
-		init, err := m.Init(c)
-		if err != nil {
-			return err
-		}
-		if init != nil {
-			h.play.named.put(movieName{c, init.Name}, m, 1)
-		}
+	if err := h.play.note(list.entries, c); err != nil {
+		return err
 	}
 	return list.serve(q, c, false)
+}
+
+// note remembers the init segments of some choices that entries name.
+func (p *player) note(entries []render.Entry, choices ...render.Choice) error {
+	for _, m := range render.Movies(entries) {
+		for _, c := range choices {
+			init, err := m.Init(c)
+			if err != nil {
+				return err
+			}
+			if init != nil {
+				p.named.put(movieName{c, init.Name}, m, 1)
+			}
+		}
+	}
+	return nil
 }
 
 // zipFrom is from which size on, in bytes, a playlist is worth compressing.
@@ -212,11 +222,10 @@ func serveText(q *play, text []byte, kind, cache string) error {
 
 // withQuery hands a viewer's token on to every address in a playlist.
 func withQuery(text []byte, q *play) []byte {
-	token := q.query.Get("token")
-	if token == "" {
+	suffix := passToken(q.r, "")
+	if suffix == "" {
 		return text
 	}
-	suffix := "?token=" + url.QueryEscape(token)
 	out := make([]byte, 0, len(text)+len(text)/32*len(suffix))
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSuffix(line, []byte("\n"))
@@ -242,13 +251,17 @@ func (h *Handler) hlsInit(q *play) error {
 		return err
 	}
 	at, _ := strconv.ParseInt(q.parts[2], 10, 64)
+	at = min(at, maxMS)
+	if err := permitSpan(q.r, m4f.UTC(at*msTicks), m4f.UTC(at*msTicks)); err != nil {
+		return err
+	}
 	init, err := h.play.init(q, c, at, q.parts[3])
 	if err != nil {
 		return err
 	}
 	b := &body{}
 	b.bytes(init.Bytes)
-	b.serve(q, "video/mp4", etagOf(init.Bytes), initCache)
+	h.serveParts(q, b, "video/mp4", etagOf(init.Bytes), initCache)
 	return nil
 }
 
@@ -263,15 +276,13 @@ func (p *player) init(q *play, c render.Choice, at int64, name string) (*render.
 			return init, err
 		}
 	}
-	if at <= maxMS {
-		from, to := render.Slot{From: at, To: at + 1}.Around()
-		m, err := p.find(q.archive, c, from, to, name)
-		if err != nil {
-			return nil, err
-		}
-		if m != nil {
-			return m.Init(c)
-		}
+	from, to := render.Slot{From: at, To: at + 1}.Around()
+	m, err := p.find(q.archive, c, from, to, name)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		return m.Init(c)
 	}
 	return nil, m4fhttp.Problemf(http.StatusNotFound, "there is no init segment of this name; load the playlist again")
 }
@@ -318,12 +329,16 @@ func (h *Handler) hlsSlot(q *play) error {
 			return err
 		}
 	}
-	return h.play.serve(q, c, q.parts[4], cuts, missing)
+	return h.serveCuts(q, c, q.parts[4], cuts, missing)
 }
 
 // cuts are what a slot shows, after fetching what a peer has and this archive lacks.
 func (p *player) cuts(q *play, slot render.Slot) (cuts []render.Cut, missing bool, err error) {
-	from, to := slot.Around()
+	from, to := slot.Ticks()
+	if err := permitSpan(q.r, from, to); err != nil {
+		return nil, false, err
+	}
+	from, to = slot.Around()
 	for again := false; ; again = true {
 		els, err := q.archive.Span(from, to)
 		if err != nil {
@@ -362,8 +377,9 @@ func (p *player) fetch(q *play, gaps []render.Gap) (healed bool, err error) {
 	return healed, nil
 }
 
-// serve answers with the tracks of a choice of some cuts.
-func (p *player) serve(q *play, c render.Choice, name string, cuts []render.Cut, missing bool) error {
+// serveCuts answers with the tracks of a choice of some cuts.
+func (h *Handler) serveCuts(q *play, c render.Choice, name string, cuts []render.Cut, missing bool) error {
+	p := h.play
 	movie, _ := p.named.get(movieName{c, name})
 	for i := range cuts {
 		if movie != nil {
@@ -405,7 +421,7 @@ func (p *player) serve(q *play, c render.Choice, name string, cuts []render.Cut,
 	if !c.Video {
 		kind = "audio/mp4"
 	}
-	b.serve(q, kind, etagOf([]byte(c.String()+name), follows), cache)
+	h.serveParts(q, b, kind, etagOf([]byte(c.String()+name), follows), cache)
 	return nil
 }
 

@@ -131,7 +131,16 @@ func (l *listing) cache() string {
 
 // list is what a playlist shows now.
 func (p *player) list(q *play, what listed, uncut bool) (*listing, error) {
-	if what.kind == showSpan {
+	l, err := p.findList(q, what, uncut)
+	if err != nil {
+		return nil, err
+	}
+	first, last := &l.entries[0], &l.entries[len(l.entries)-1]
+	return l, permitSpan(q.r, m4f.UTC(first.From*msTicks), m4f.UTC(last.To*msTicks))
+}
+
+func (p *player) findList(q *play, what listed, uncut bool) (*listing, error) {
+	if what.kind == ofSpan {
 		over, err := p.over(q.archive, what)
 		if err != nil {
 			return nil, err
@@ -249,7 +258,7 @@ func (f *feed) update(q *play) (*listing, error) {
 }
 
 // slides says whether entries go out at the front.
-func (f *feed) slides() bool { return f.what.kind != showSpan && f.what.kind != showGrowing }
+func (f *feed) slides() bool { return f.what.kind != ofSpan && f.what.kind != growingList }
 
 func (f *feed) look(q *play) error {
 	if f.lister != nil && f.slides() {
@@ -272,9 +281,9 @@ const msTicks = m4f.Timescale / 1000
 // limit is up to where the feed shows what is recorded; 0: to the end.
 func (f *feed) limit() m4f.UTC {
 	switch f.what.kind {
-	case showLate:
+	case lateList:
 		return f.p.now() - m4f.UTC(f.what.count*m4f.Timescale)
-	case showSpan:
+	case ofSpan:
 		return m4f.UTC((f.what.from + f.what.count) * m4f.Timescale)
 	}
 	return 0
@@ -282,7 +291,7 @@ func (f *feed) limit() m4f.UTC {
 
 // window is how much a feed that slides shows, in milliseconds.
 func (f *feed) window() int64 {
-	if f.what.kind == showRewind {
+	if f.what.kind == rewindList {
 		return max(f.what.count*1000, liveWindow)
 	}
 	return liveWindow
@@ -346,7 +355,7 @@ func (f *feed) alive(q *play) error {
 		return nothingIn(q.archive)
 	}
 	end := m4f.UTC(f.entries[n-1].To * msTicks)
-	if (f.what.kind == showLive || f.what.kind == showRewind) && f.p.now()-end > liveAfter {
+	if (f.what.kind == liveList || f.what.kind == rewindList) && f.p.now()-end > liveAfter {
 		return m4fhttp.Problemf(http.StatusNotFound, "this stream is not live: the newest of it is of %s; play archive-FROM-DURATION.m3u8", stamp(end))
 	}
 	return nil
@@ -390,7 +399,7 @@ func (f *feed) add(q *play, from m4f.UTC) error {
 	f.view = v
 	at := from
 	for _, piece := range v.pieces {
-		if f.what.kind == showLate && piece.Stop() > limit || f.what.kind == showSpan && piece.Start() >= limit-edgeSlack {
+		if f.what.kind == lateList && piece.Stop() > limit || f.what.kind == ofSpan && piece.Start() >= limit-edgeSlack {
 			break
 		}
 		if len(f.entries) > 0 && piece.Start()-at > holeSlack && f.p.fresh(&piece) {
@@ -419,7 +428,7 @@ func (f *feed) add(q *play, from m4f.UTC) error {
 
 // end takes note of the end of a span.
 func (f *feed) end(at, limit m4f.UTC) {
-	if f.what.kind == showSpan && !f.ended && (at >= limit-edgeSlack || f.p.now() > limit+overAfter) {
+	if f.what.kind == ofSpan && !f.ended && (at >= limit-edgeSlack || f.p.now() > limit+overAfter) {
 		f.ended = true
 		f.version++
 	}

@@ -206,6 +206,7 @@ func TestPlays(t *testing.T) {
 		"/example/hls/va/" + name:              {1000, 1875},
 		"/example/hls/v/" + name:               {1000},
 		"/example/hls/i/" + name:               {10},
+		"/example/" + spanName(0, 40, ".mpd"):  {1000, 1875},
 		"/example/hls/a/" + name:               {0, 1875},
 		"/example/" + spanName(9, 10, ".m3u8"): {300, 562},
 	} {
