@@ -62,7 +62,8 @@ func (s *Stream) Healed(h *m4f.Header) (bool, error) {
 			at = max(at, p.To)
 		}
 	}
-	return at+contiguous >= int64(h.Duration), nil
+	// What ends where a very short one begins does not cover it.
+	return at+min(contiguous, int64(h.Duration)/2) >= int64(h.Duration), nil
 }
 
 // closeTo says whether two recorders may have dated one occurrence so.
