@@ -139,7 +139,7 @@ func TestHealed(t *testing.T) {
 		{"a gap inside", []spec{{media: 4 * sec, duration: 1 * sec}, {media: 6 * sec, duration: 2 * sec}}, damaged(4, 4), false},
 		{"the first half", []spec{{media: 4 * sec, duration: 2 * sec}}, damaged(4, 4), false},
 		{"a single picture, and what ends where it begins", []spec{{media: 0, duration: 4 * sec}},
-			spec{media: 4 * sec, utc: noon.Add(4 * sec), duration: 3600, flags: m4f.Keyframe | m4f.Partial}.build(t).Header, false},
+			spec{media: 4 * sec, utc: noon.Add(4 * sec), duration: 90, flags: m4f.Keyframe | m4f.Partial}.build(t).Header, false},
 		{"over the wrap", []spec{{media: m4f.Wrap - 2*sec, duration: 4 * sec, utc: noon}}, spec{media: m4f.Wrap - 2*sec, utc: noon, duration: 4 * sec, flags: m4f.Damaged}.build(t).Header, true},
 		{"behind the wrap", []spec{{media: m4f.Wrap - 2*sec, duration: 4 * sec, utc: noon}}, spec{media: sec, utc: noon.Add(3 * sec), duration: sec, flags: m4f.Damaged}.build(t).Header, true},
 	} {
