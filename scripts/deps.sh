@@ -7,6 +7,10 @@ command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || missing+=(ffmpe
 command -v curl >/dev/null || missing+=(curl)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
 command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
+# The page is tested in a real browser, where npm is there to build it.
+if command -v npm >/dev/null; then
+	command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 echo "installing ${missing[*]}" >&2

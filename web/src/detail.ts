@@ -139,7 +139,7 @@ export class Detail {
         h("span", { class: "tag" }, p.reachable ? msg.peerReachable : msg.peerUnreachable),
         !p.replicates && h("span", { class: "dim" }, msg.peerFollowed),
         p.reachable && p.replicates && h("span", { class: "dim" }, work),
-        p.mode && h("span", { class: "dim" }, p.mode),
+        p.mode && h("span", { class: "dim" }, msg.peerMode(p.mode)),
         p.error && h("div", { class: "why" }, p.error),
       );
     });

@@ -195,6 +195,7 @@ export class List {
   }
 
   private drawAll(): void {
+    if (this.lastTip) this.hairAt(this.pointed(this.lastTip));
     const marks = ticks(this.view.from, this.view.to, this.layout.width, this.layout.narrow ? 58 : 76);
     const grid = marks.map((m) => m.t);
     const level = this.level();
@@ -226,10 +227,10 @@ export class List {
     return this.shown.get(stream);
   }
 
-  private lastTip: { row: Row; t: number; x: number; y: number; node: string } | null = null;
+  private lastTip: { row: Row; x: number; y: number; node: string } | null = null;
 
   point(row: Row, t: number, x: number, y: number, node: string): void {
-    this.lastTip = { row, t, x, y, node };
+    this.lastTip = { row, x, y, node };
     const now = Date.now();
     const all = explain(row.status, this.store, this.causes, t, this.level(), this.slack(), now);
     if (all[0]?.state === "missing") this.causes.want(row.status.name, t, this.slack());
@@ -241,8 +242,13 @@ export class List {
 
   private repeatTip(): void {
     const l = this.lastTip;
-    if (l) this.point(l.row, l.t, l.x, l.y, l.node);
+    if (l) this.point(l.row, this.pointed(l), l.x, l.y, l.node);
     this.redraw();
+  }
+
+  /** The moment that is pointed at: the mark of the keys, or what is under the pointer by now. */
+  private pointed(l: { row: Row; x: number }): number {
+    return l.row.cursor ?? this.view.time(l.x - l.row.timeline.getBoundingClientRect().left, this.layout.width);
   }
 
   unpoint(): void {

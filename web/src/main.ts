@@ -266,7 +266,7 @@ append(document.body, [
   header,
   banner,
   toolbar,
-  h("main", { class: "main" }, h("div", { class: "left", id: "streams" }, list.el, h("p", { id: "timeline-help", class: "sr-only" }, msg.timelineHelp)), h("aside", { class: "side" }, player.el, selection.el, detail.el, log.el)),
+  h("main", { class: "main" }, h("div", { class: "left", id: "streams" }, list.el, h("p", { id: "timeline-help", class: "sr-only" }, msg.timelineHelp)), h("aside", { class: "side" }, player.el, h("div", { class: "side-middle" }, selection.el, detail.el), log.el)),
   h("nav", { class: "tabs", "aria-label": msg.title }, tabs),
   tip.el,
   help,

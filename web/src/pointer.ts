@@ -64,7 +64,6 @@ class Pointers {
       this.row = row;
       this.moved = false;
       this.doing = "nothing";
-      if (row && e.pointerType === "mouse") row.timeline.focus({ preventScroll: true });
     } else {
       this.doing = "pinch";
       this.moved = true;

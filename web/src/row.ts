@@ -165,7 +165,7 @@ export class Row {
       now,
     });
     // Of use to tests and to those who look at the page from outside.
-    this.timeline.dataset["loaded"] = String(this.pictures(level).every((x) => x.complete));
+    this.timeline.dataset["loaded"] = String(this.pictures(level).every((x) => x.complete || x.error));
   }
 
   /** Which node's bar is at a height. */

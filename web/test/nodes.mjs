@@ -62,16 +62,23 @@ export async function twins({ streams = 0 } = {}) {
   const dir = await mkdtemp(join(tmpdir(), "twindvr-page-"));
   const [port, a, b] = [await freeUDP(), await freeTCP(), await freeTCP()];
   const name = "sport/hd";
+  // Between the source and the nodes, so that each can be cut off from it.
+  const relay = createSocket("udp4");
+  const heard = { a: true, b: true };
   const config = (own, other, node) => {
     const block = (stream, url) => `stream ${stream} {\n  url ${url};\n  url m4f://127.0.0.1:${other}/${stream};\n  dvr ${dir}/${node} 3d replicate;\n}\n`;
     const idle = Array.from({ length: streams }, (_, i) => block(`idle-${i}`, `file:${dir}/none-${i}.ts`));
     return `http 127.0.0.1:${own};\n${block(name, `udp://127.0.0.1:${port}`)}${idle.join("")}`;
   };
-  // Unicast reaches one socket: the second node hears another port.
   const second = await freeUDP();
+  relay.on("message", (m) => {
+    if (heard.a) relay.send(m, port, "127.0.0.1");
+    if (heard.b) relay.send(m, second, "127.0.0.1");
+  });
+  await new Promise((done) => relay.bind(0, "127.0.0.1", done));
   await writeFile(join(dir, "a.conf"), config(a, b, "a"));
   await writeFile(join(dir, "b.conf"), config(b, a, "b").replaceAll(`:${port};`, `:${second};`));
-  const source = new Process(["testsrc", `udp://127.0.0.1:${port}`, `udp://127.0.0.1:${second}`]).start();
+  const source = new Process(["testsrc", `udp://127.0.0.1:${relay.address().port}`]).start();
   const nodes = ["a", "b"].map((n) => new Process(["supervise", join(dir, n + ".conf")]).start());
   const url = `http://127.0.0.1:${a}`;
   const status = async () => (await (await fetch(url + "/api/v1/streams")).json()).streams.find((s) => s.name === name);
@@ -79,31 +86,29 @@ export async function twins({ streams = 0 } = {}) {
     name,
     url,
     other: `http://127.0.0.1:${b}`,
-    source,
+    /** Which nodes hear the source. */
+    heard,
     a: nodes[0],
     b: nodes[1],
     status,
     log: () => `--- node a\n${nodes[0].log}\n--- node b\n${nodes[1].log}`,
     async end() {
       await Promise.all([source, ...nodes].map((p) => p.kill()));
+      relay.close();
       await rm(dir, { recursive: true, force: true });
     },
   };
 }
 
+// By hand: node test/nodes.mjs runs until it is stopped. SIGUSR1 cuts both nodes off
+// from the source for a while, SIGUSR2 kills the first one.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const t = await twins();
+  const t = await twins({ streams: Number(process.env.STREAMS ?? 0) });
   console.log(t.url, t.other, process.pid);
-  process.on("SIGTERM", async () => {
-    await t.end();
-    process.exit();
+  for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => void t.end().then(() => process.exit()));
+  process.on("SIGUSR1", () => {
+    t.heard.a = t.heard.b = false;
+    setTimeout(() => (t.heard.a = t.heard.b = true), 20000);
   });
-  process.on("SIGUSR1", async () => {
-    await t.source.kill();
-    setTimeout(() => t.source.start(), 20000);
-  });
-  process.on("SIGUSR2", async () => {
-    await t.a.kill();
-    setTimeout(() => t.a.start(), 15000);
-  });
+  process.on("SIGUSR2", () => void t.a.kill().then(() => setTimeout(() => t.a.start(), 15000)));
 }
