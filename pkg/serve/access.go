@@ -43,6 +43,8 @@ func (h *Handler) players(next http.HandlerFunc) http.Handler {
 		m4fhttp.Trust(r.Context())
 		if g.token != nil {
 			r = r.WithContext(context.WithValue(r.Context(), grantKey{}, g))
+		}
+		if g.known {
 			w = &permitted{ResponseWriter: w, grant: g}
 		}
 		next(w, r)

@@ -61,8 +61,9 @@ func (t *Token) span() string {
 	return at(t.From) + " to " + at(t.To)
 }
 
-// permitted is the answer to a request with a token: no content without having
-// asked whether the token covers it.
+// permitted is the answer to a viewer who has shown who he is: it is for nobody
+// else, and of what a token is for, there is no content without having asked
+// whether the token covers it.
 type permitted struct {
 	http.ResponseWriter
 	grant  *grant
@@ -75,9 +76,7 @@ func (p *permitted) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
 func (p *permitted) WriteHeader(status int) {
-	t := p.grant.token
-	bounded := !t.From.IsZero() || !t.To.IsZero()
-	if !p.begun && status < http.StatusBadRequest && status >= http.StatusOK && (!p.grant.stream || bounded && !p.grant.span) {
+	if !p.begun && status < http.StatusBadRequest && status >= http.StatusOK && !p.grant.asked() {
 		p.begun, p.denied = true, true
 		clear(p.Header())
 		m4fhttp.WriteProblem(p.ResponseWriter, http.StatusForbidden, "a token does not open this")
@@ -86,7 +85,30 @@ func (p *permitted) WriteHeader(status int) {
 		return
 	}
 	p.begun = p.begun || status >= http.StatusOK
+	keepPrivate(p.Header())
 	p.ResponseWriter.WriteHeader(status)
+}
+
+// asked says whether all that the token bounds was asked for.
+func (g *grant) asked() bool {
+	t := g.token
+	return t == nil || g.stream && (g.span || t.From.IsZero() && t.To.IsZero())
+}
+
+// keepPrivate has no cache that others share keep an answer: it would give it to
+// anybody, and beyond a token's end (RFC 9111 5.2.2.7).
+func keepPrivate(h http.Header) {
+	var rest []string
+	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
+		switch part = strings.TrimSpace(part); strings.ToLower(part) {
+		case "private", "no-store":
+			return
+		case "public", "":
+		default:
+			rest = append(rest, part)
+		}
+	}
+	h.Set("Cache-Control", strings.Join(append([]string{"private"}, rest...), ", "))
 }
 
 // Write implements http.ResponseWriter.
@@ -112,12 +134,10 @@ func (p *permitted) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // passToken adds the token of a request for a playlist to a URI in it, so that
-// what the playlist names is opened by the same token.
+// what the playlist names is opened by the same token. Added to nothing it is what
+// can be added to any URI that has no query.
 func passToken(r *http.Request, uri string) string {
-	token := ""
-	if strings.Contains(r.URL.RawQuery, "token=") {
-		token = tokenOf(r)
-	}
+	token := tokenOf(r)
 	if token == "" {
 		return uri
 	}

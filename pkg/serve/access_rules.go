@@ -118,6 +118,7 @@ func holds(list []digest, key string) bool {
 // grant is what a request may see.
 type grant struct {
 	token *Token // what it covers; nil: everything
+	known bool   // it was let in for a token or a password
 
 	// What has been asked of the token.
 	stream, span bool
@@ -150,7 +151,7 @@ func (a *Access) view(r *http.Request) (*grant, *refusal) {
 			}
 			return nil, &refusal{status: http.StatusForbidden, why: err.Error()}
 		}
-		return &grant{token: t}, nil
+		return &grant{token: t, known: true}, nil
 	}
 	name, pass, given := r.BasicAuth()
 	if given && len(c.users) > 0 {
@@ -158,7 +159,7 @@ func (a *Access) view(r *http.Request) (*grant, *refusal) {
 		case err != nil:
 			return nil, &refusal{status: http.StatusTooManyRequests, why: err.Error()}
 		case right:
-			return &grant{}, nil
+			return &grant{known: true}, nil
 		}
 		a.tell(r, "password")
 	}

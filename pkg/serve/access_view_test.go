@@ -366,3 +366,29 @@ func TestCORS(t *testing.T) {
 		}
 	}
 }
+
+// What is shown to who has shown who he is, no shared cache keeps.
+func TestKeptPrivate(t *testing.T) {
+	for before, want := range map[string]string{
+		"": "private", "public, max-age=86400, immutable": "private, max-age=86400, immutable", "no-cache": "private, no-cache",
+		"max-age=1": "private, max-age=1", "private, max-age=3": "private, max-age=3", "No-Store": "No-Store",
+	} {
+		h := http.Header{}
+		h.Set("Cache-Control", before)
+		if keepPrivate(h); h.Get("Cache-Control") != want {
+			t.Errorf("%q becomes %q, want %q", before, h.Get("Cache-Control"), want)
+		}
+	}
+	h := accessHandler(t, config.Access{Users: []config.User{{Name: "ann", Password: hunter}}}, nil, io.Discard)
+	h.mux.Handle("GET /cached", h.players(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=9")
+		io.Copy(w, strings.NewReader("shown"))
+	}))
+	if w := request(t, h, "GET", "/cached", elsewhere, basic("ann", hunter)...); w.Header().Get("Cache-Control") != "private, max-age=9" {
+		t.Errorf("%v", w.Header())
+	}
+	h.access.Set(&config.Access{Open: true})
+	if w := request(t, h, "GET", "/cached", elsewhere); w.Header().Get("Cache-Control") != "public, max-age=9" {
+		t.Errorf("%v", w.Header())
+	}
+}

@@ -54,6 +54,9 @@ func (h *downloads) download(q *play) error {
 	if err != nil {
 		return err
 	}
+	if err := permitSpan(q.r, from, to); err != nil {
+		return err
+	}
 	format, err := render.ParseFormat(q.parts[3])
 	if err != nil {
 		return err

@@ -20,6 +20,9 @@ func (h *Handler) preview(q *play) error {
 		return m4fhttp.Problemf(http.StatusBadRequest, "UTC is in Unix seconds")
 	}
 	at := m4f.UTC(sec * m4f.Timescale)
+	if err := permitSpan(q.r, at, at); err != nil {
+		return err
+	}
 	pic, err := render.Preview(q.r.Context(), q.archive, at)
 	if errors.Is(err, render.ErrNoPicture) {
 		return m4fhttp.Problemf(http.StatusNotFound, "%v", err)
