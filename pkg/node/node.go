@@ -60,6 +60,7 @@ type Node struct {
 	id      string
 	log     *slog.Logger
 	auth    *m4fhttp.Auth
+	access  *serve.Access
 	sup     *suture.Supervisor
 	started time.Time
 
@@ -121,6 +122,7 @@ func New(opt Options) *Node {
 	n.keys.Store(&opt.Config.ClusterKeys)
 	n.verifies = newVerifies(opt.Config.Verify)
 	n.auth = m4fhttp.NewAuth(opt.Config.ClusterKeys, opt.Clock, opt.Log)
+	n.access = serve.NewAccess(&opt.Config.Access, opt.Clock, opt.Log)
 	n.vols.node, n.sinks.node = n, n
 	n.measures = newMeasures()
 	n.sup = suture.New("node", n.spec(opt.Log))
@@ -233,7 +235,7 @@ func (n *Node) listen(ctx context.Context, addr string, cert *m4fhttp.Certificat
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	l := &listener{addr: addr, cert: cert, cancel: cancel, done: make(chan error, 1)}
-	h := serve.NewHandler(serve.Options{Node: n, Auth: n.auth, NodeID: n.id, Log: n.log})
+	h := serve.NewHandler(serve.Options{Node: n, Auth: n.auth, Access: n.access, NodeID: n.id, Log: n.log})
 	go func() {
 		if cert != nil {
 			go cert.Watch(ctx)
@@ -373,6 +375,9 @@ func (n *Node) change(ctx context.Context, c *config.Config) (config.Changes, er
 	n.keys.Store(&c.ClusterKeys)
 	n.verifies.cfg.Store(&c.Verify)
 	n.auth.SetKeys(c.ClusterKeys)
+	if diff.Access {
+		n.access.Set(&c.Access)
+	}
 	if rooted {
 		n.sinks.trust()
 	}
@@ -397,7 +402,7 @@ func (n *Node) change(ctx context.Context, c *config.Config) (config.Changes, er
 		}
 	}
 	n.log.Info("configuration applied", "file", c.File, "added", diff.Added, "removed", diff.Removed, "changed", diff.Changed,
-		"http", diff.HTTP, "keys", diff.Keys, "events", diff.Events, "sources", diff.Sources)
+		"http", diff.HTTP, "keys", diff.Keys, "access", diff.Access, "events", diff.Events, "sources", diff.Sources)
 	return diff, nil
 }
 
