@@ -9,7 +9,7 @@ import { gzipSync } from "node:zlib";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = process.env.PAGE_DIST ?? join(here, "../pkg/serve/web/dist");
-const base = "/api/page/";
+const base = "/.web/";
 
 const hashed = (name, content) => {
   const ext = extname(name);

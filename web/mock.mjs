@@ -110,7 +110,7 @@ export function mock({ count = 12, now = () => Date.now(), delay = 0 } = {}) {
   const server = createServer(async (req, res) => {
     const url = new URL(req.url, "http://x");
     if (url.pathname === "/" && (await file(res, "index.html"))) return;
-    if (url.pathname.startsWith("/api/page/") && (await file(res, url.pathname.slice(10)))) return;
+    if (url.pathname.startsWith("/.web/") && (await file(res, url.pathname.slice("/.web/".length)))) return;
     const name = url.pathname.replace("/api/v1/", "");
     if (name === "events/live") {
       res.writeHead(200, { "Content-Type": "text/event-stream" }).write(":\n\n");

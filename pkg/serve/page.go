@@ -28,9 +28,9 @@ import (
 //go:embed web
 var webFiles embed.FS
 
-// assetPath is where the files of the page lie: below the API's own prefix, so
-// that no further name is lost to streams.
-const assetPath = "/api/page/"
+// assetPath is where the files of the page lie. No part of a stream's name begins
+// with a dot.
+const assetPath = "/.web/"
 
 // pagePolicy lets the page load what this node serves and nothing else. Media
 // Source Extensions play from blob: addresses.

@@ -41,12 +41,12 @@ func TestFallbackPage(t *testing.T) {
 	h := testHandler(t)
 	w := httptest.NewRecorder()
 	h.fallback(w, httptest.NewRequest("GET", "/", nil))
-	for _, want := range []string{"make web", "/secret/news/index.m3u8", "/secret/news/archive-", "/api/page/fallback.css"} {
+	for _, want := range []string{"make web", "/secret/news/index.m3u8", "/secret/news/archive-", "/.web/fallback.css"} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("no %q in\n%s", want, w.Body)
 		}
 	}
-	style := get(h, "/api/page/fallback.css")
+	style := get(h, "/.web/fallback.css")
 	if style.Code != http.StatusOK || !strings.Contains(style.Header().Get("Content-Type"), "text/css") {
 		t.Errorf("its style: %d %v", style.Code, style.Header())
 	}
@@ -81,7 +81,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("policy %q lacks %s", got, want)
 		}
 	}
-	for _, target := range []string{"/api/page/", "/api/page/none.js", "/api/page/index.html", "/api/page/../serve.go", "/api/page/x/y"} {
+	for _, target := range []string{"/.web/", "/.web/none.js", "/.web/index.html", "/.web/../serve.go", "/.web/x/y"} {
 		if w := get(h, target); w.Code == http.StatusOK {
 			t.Errorf("%s: %d", target, w.Code)
 		}
