@@ -119,12 +119,8 @@ func (b *layout) add(piece archive.Piece) error {
 	next := b.plan.place(last, piece)
 	m := b.plan.inits[e.Init]
 	if m == nil {
-		open, err := b.archive.OpenElement(&e)
-		if err != nil {
-			return err
-		}
-		open.Close()
-		if m, err = b.plan.know(&e, open.Init); err != nil {
+		var err error
+		if m, err = b.plan.findInit(b.archive, &e); err != nil {
 			return err
 		}
 		b.order = append(b.order, m)

@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -11,46 +12,21 @@ import (
 	"github.com/twindvr/twindvr/pkg/mpegts"
 )
 
-// TSSegment writes pieces of the view that follow each other as a stretch of
-// transport stream that stands by itself: a segment of a playlist. Each piece is
-// a mpegts.Segment, so that counters and clock go on from piece to piece and from
-// one stretch to the next, as long as the media time does. before and after are
-// the pieces around them, or nil: where the view shows parts of segments they
-// decide which samples are shown where.
-func TSSegment(ctx context.Context, a *archive.Stream, out io.Writer, pieces []archive.Piece, before, after *archive.Piece) error {
-	p := &plan{}
-	first := 0
-	if before != nil {
-		p.add(*before)
-		first = 1
+// WriteTS writes what a slot shows as a stretch of transport stream that stands by
+// itself. Each cut is a mpegts.Segment, so that counters and the clock go on from
+// cut to cut and from one slot to the next, for as long as media time does.
+func WriteTS(ctx context.Context, a *archive.Stream, out io.Writer, cuts []Cut) error {
+	if len(cuts) == 0 {
+		return ErrEmpty
 	}
-	for _, piece := range pieces {
-		p.add(piece)
-	}
-	if after != nil {
-		p.add(*after)
-	}
-	src := &tsSource{archive: a, plan: p, first: first, end: first + len(pieces)}
-	var order []*mapping
-	for i := range p.pieces {
-		e := p.pieces[i].Element
-		if p.inits[e.Init] != nil {
-			continue
-		}
-		open, err := a.OpenElement(e)
-		if err != nil {
-			return err
-		}
-		open.Close()
-		m, err := p.know(e, open.Init)
-		if err != nil {
-			return err
-		}
-		order = append(order, m)
+	p, first := planOf(cuts)
+	order, err := p.findInits(a)
+	if err != nil {
+		return err
 	}
 	p.tracks = mergeTracks(order)
-	w := &walker{ctx: ctx, plan: p, src: src, rough: true}
-	err := w.walk(first, func(i int, c *chunk) error {
+	w := &walker{ctx: ctx, plan: p, src: &tsSource{a, p}, rough: true}
+	err = w.walk(first, func(i int, c *chunk) error {
 		seg, err := newTSPiece(p, c, i > first && !c.joins)
 		if err != nil {
 			return err
@@ -58,22 +34,72 @@ func TSSegment(ctx context.Context, a *archive.Stream, out io.Writer, pieces []a
 		if err := seg.write(out, c, 0); err != nil {
 			return err
 		}
-		if i+1 == src.end {
+		if i+1 == first+len(cuts) {
 			return errEnough
 		}
 		return nil
 	})
-	if err == errEnough {
+	if errors.Is(err, errEnough) {
 		return nil
 	}
 	return err
 }
 
-// tsSource reads the pieces from first up to end whole, and of others the heads.
+// planOf is a plan of cuts, of which the first one has a number, and of what lies
+// around them: it decides which samples are on which side.
+func planOf(cuts []Cut) (p *plan, first int) {
+	p = &plan{}
+	part := func(c *Cut, from, to int64) {
+		p.add(archive.Piece{Element: c.Piece.Element, Part: archive.Part{From: from, To: to}})
+	}
+	switch c := &cuts[0]; {
+	case c.From > c.Piece.Part.From:
+		part(c, c.Piece.Part.From, c.From)
+	case c.Prev != nil:
+		p.add(*c.Prev)
+	}
+	first = len(p.pieces)
+	for i := range cuts {
+		part(&cuts[i], cuts[i].From, cuts[i].To)
+	}
+	switch c := &cuts[len(cuts)-1]; {
+	case c.To < c.Piece.Part.To:
+		part(c, c.To, c.Piece.Part.To)
+	case c.Next != nil:
+		p.add(*c.Next)
+	}
+	return p, first
+}
+
+// findInits takes note of the init segments of a plan, without reading segments.
+func (p *plan) findInits(a *archive.Stream) (order []*mapping, err error) {
+	for i := range p.pieces {
+		e := p.pieces[i].Element
+		if p.inits[e.Init] != nil {
+			continue
+		}
+		m, err := p.findInit(a, e)
+		if err != nil {
+			return nil, err
+		}
+		order = append(order, m)
+	}
+	return order, nil
+}
+
+func (p *plan) findInit(a *archive.Stream, e *archive.Element) (*mapping, error) {
+	open, err := a.OpenElement(e)
+	if err != nil {
+		return nil, err
+	}
+	defer open.Close()
+	return p.know(e, open.Init)
+}
+
+// tsSource has the pieces of a plan. It reads their heads.
 type tsSource struct {
-	archive    *archive.Stream
-	plan       *plan
-	first, end int
+	archive *archive.Stream
+	plan    *plan
 }
 
 func (s *tsSource) count() int                   { return len(s.plan.pieces) }

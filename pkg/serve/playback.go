@@ -54,7 +54,7 @@ type playable struct {
 
 // routePlayback adds what plays a stream: everything that nothing else has taken.
 func (h *Handler) routePlayback() {
-	h.playables = slices.Concat(h.hlsFiles(), h.dashFiles(), h.downloadKinds())
+	h.playables = slices.Concat(h.hlsFiles(), h.dashFiles(), h.tsFiles(), h.downloadKinds())
 	h.mux.Handle("/", h.players(h.playback))
 }
 

@@ -1,10 +1,7 @@
 package serve
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -30,18 +27,13 @@ func (h *Handler) preview(q *play) error {
 	if err != nil {
 		return err
 	}
-	head := q.w.Header()
-	head.Set("Content-Type", "video/mp4")
-	head.Set("ETag", `"`+pic.Tag+`"`)
-	head.Set("Last-Modified", pic.UTC.Time().UTC().Format(http.TimeFormat))
-	head.Set("Cache-Control", "private, no-cache")
+	cache := "private, no-cache"
 	if pic.Settled {
-		head.Set("Cache-Control", "private, max-age=3600")
+		cache = "private, max-age=3600"
 	}
-	h.serveBody(q, &rangedBody{ctx: q.r.Context(), size: int64(len(pic.MP4)),
-		from: func(_ context.Context, w io.Writer, from, to int64) error {
-			_, err := io.Copy(w, bytes.NewReader(pic.MP4[from:to]))
-			return err
-		}})
+	q.w.Header().Set("Last-Modified", pic.UTC.Time().Format(http.TimeFormat))
+	b := &body{}
+	b.bytes(pic.MP4)
+	h.serveParts(q, b, "video/mp4", `"`+pic.Tag+`"`, cache)
 	return nil
 }
