@@ -200,7 +200,7 @@ func (p *player) span(q *play, what listed) (*listing, error) {
 	s.listing = listing{kind: render.Closed, ended: true, whole: true, start: what.from * 1000, texts: &s.texts}
 	l := p.lister(&v)
 	for _, piece := range v.pieces {
-		if piece.Stop() <= from+edgeSlack || piece.Start() >= to-edgeSlack {
+		if piece.Start() < from && piece.Stop() <= from+edgeSlack || piece.Stop() > to && piece.Start() >= to-edgeSlack {
 			continue
 		}
 		entries, err := l.Next(piece)
@@ -399,13 +399,13 @@ func (f *feed) add(q *play, from m4f.UTC) error {
 	f.view = v
 	at := from
 	for _, piece := range v.pieces {
-		if f.what.kind == lateList && piece.Stop() > limit || f.what.kind == ofSpan && piece.Start() >= limit-edgeSlack {
+		if f.what.kind == lateList && piece.Stop() > limit || f.what.kind == ofSpan && piece.Stop() > limit && piece.Start() >= limit-edgeSlack {
 			break
 		}
 		if len(f.entries) > 0 && piece.Start()-at > holeSlack && f.p.fresh(&piece) {
 			break // what lacks may be on its way
 		}
-		if f.entries == nil && piece.Stop() <= from+edgeSlack {
+		if f.entries == nil && piece.Start() < from && piece.Stop() <= from+edgeSlack {
 			continue
 		}
 		entries, err := f.lister.Next(piece)
