@@ -119,7 +119,15 @@ func gunzip(b []byte) ([]byte, error) {
 // routePage adds the page and its files.
 func (h *Handler) routePage() {
 	h.mux.Handle("GET /{$}", h.viewers(h.page))
-	h.mux.Handle("GET "+assetPath+"{file}", h.viewers(h.pageAsset))
+	guarded := h.viewers(h.pageAsset)
+	h.mux.HandleFunc("GET "+assetPath+"{file}", func(w http.ResponseWriter, r *http.Request) {
+		// The files tell nothing of the node, and their addresses carry no token.
+		if len(h.access.rules.Load().TokenSecrets) > 0 {
+			h.pageAsset(w, r)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
 }
 
 func (h *Handler) page(w http.ResponseWriter, r *http.Request) {

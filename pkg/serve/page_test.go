@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
+
+	"github.com/twindvr/twindvr/pkg/config"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
 )
 
 func zipped(t *testing.T, text string) []byte {
@@ -135,5 +140,26 @@ func TestPageFilesThatAreBroken(t *testing.T) {
 	_, err := loadPage(fstest.MapFS{"web/dist/index.html.gz": {Data: zipped(t, "page")[:9]}})
 	if err == nil || !strings.Contains(err.Error(), "make web") {
 		t.Errorf("cut: %v", err)
+	}
+}
+
+// A token for all streams opens the page from anywhere; its files need none, since
+// their addresses carry none.
+func TestPageByToken(t *testing.T) {
+	h := NewHandler(Options{
+		Node: fake{m4fhttp.NewRoot(t.TempDir())}, Auth: m4fhttp.NewAuth(nil, nil, slog.Default()), Log: slog.Default(),
+		Access: NewAccess(&config.Access{TokenSecrets: []string{tokenSecret}}, nil, nil),
+	})
+	all, err := (&Token{Stream: "*", Expires: time.Now().Add(time.Hour)}).Sign(tokenSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]int{"/": http.StatusForbidden, "/?token=" + all: http.StatusOK, "/.web/fallback.css": http.StatusOK, "/.web/none.js": http.StatusNotFound} {
+		r := httptest.NewRequest("GET", target, nil)
+		r.RemoteAddr = elsewhere
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%s: %d, want %d: %s", target, w.Code, want, w.Body)
+		}
 	}
 }

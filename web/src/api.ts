@@ -143,17 +143,26 @@ export class ApiError extends Error {
 const root = "/api/v1/";
 const timeout = 20_000;
 
-let writeKey = "";
+let apiKey = "";
 
-/** The key that changes are sent with; it is forgotten with the page. */
-export function setWriteKey(key: string): void {
-  writeKey = key;
+/** A key of the API, where the node wants one; it is forgotten with the page. */
+export function setKey(key: string): void {
+  apiKey = key;
+}
+
+// A token that opened the page opens what it asks for, too.
+const token = new URLSearchParams(globalThis.location?.search ?? "").get("token");
+
+/** An address of this node, with the token that opened the page. */
+function address(path: string): string {
+  return token ? `${path}${path.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}` : path;
 }
 
 async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
+  const headers = { ...init.headers, ...(apiKey ? { Authorization: `Bearer ${apiKey}` } : {}) };
   try {
-    response = await fetch(root + path, { signal: AbortSignal.timeout(timeout), ...init });
+    response = await fetch(address(root + path), { signal: AbortSignal.timeout(timeout), ...init, headers });
   } catch (err) {
     throw new ApiError(0, err instanceof Error ? err.message : String(err));
   }
@@ -174,7 +183,6 @@ async function getJSON<T>(path: string): Promise<T> {
 function change(method: string, path: string, body?: unknown): Promise<Response> {
   const headers: Record<string, string> = {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (writeKey) headers["Authorization"] = `Bearer ${writeKey}`;
   return ask(path, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
 }
 
@@ -247,17 +255,76 @@ export interface LiveHandlers {
   closed(): void;
 }
 
-/** Follows what happens; the browser connects again by itself. */
-export function follow(h: LiveHandlers): EventSource {
-  const source = new EventSource(root + "events/live");
-  source.onopen = () => h.open();
-  source.onerror = () => h.closed();
-  source.onmessage = (m: MessageEvent<string>) => h.event(toEvent(JSON.parse(m.data) as RawEvent));
-  source.addEventListener("coverage", (m) => {
-    const c = JSON.parse((m as MessageEvent<string>).data) as { stream: string; from: string; to: string };
-    h.changed(c.stream, ms(c.from), ms(c.to));
-  });
-  return source;
+/** So long a silence means that nobody is there: a comment comes every ten seconds. */
+const deadAfter = 30_000;
+
+/** Follows what happens (server-sent events), and connects again when that breaks off. */
+export async function follow(h: LiveHandlers): Promise<never> {
+  let lastID = "";
+  for (;;) {
+    const gone = new AbortController();
+    let timer = 0;
+    const alive = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(() => gone.abort(), deadAfter) as unknown as number;
+    };
+    try {
+      alive();
+      const response = await ask("events/live", { signal: gone.signal, headers: lastID ? { "Last-Event-ID": lastID } : {} });
+      h.open();
+      const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+      const parse = eventParser((type, data, id) => {
+        if (id) lastID = id;
+        dispatch(h, type, data);
+      });
+      for (let chunk = await reader?.read(); chunk && !chunk.done; chunk = await reader?.read()) {
+        alive();
+        parse(chunk.value);
+      }
+    } catch {
+      // What is wrong is told with the next status.
+    }
+    clearTimeout(timer);
+    gone.abort();
+    h.closed();
+    await new Promise((done) => setTimeout(done, 2000));
+  }
+}
+
+function dispatch(h: LiveHandlers, type: string, data: string): void {
+  try {
+    if (type === "coverage") {
+      const c = JSON.parse(data) as { stream: string; from: string; to: string };
+      h.changed(c.stream, ms(c.from), ms(c.to));
+    } else if (type === "message") h.event(toEvent(JSON.parse(data) as RawEvent));
+  } catch {
+    // Of a later version of the node, perhaps; the page goes on without.
+  }
+}
+
+/** Reads a stream of events as HTML, 9.2.6, has it, in pieces cut anywhere. */
+export function eventParser(emit: (type: string, data: string, id: string) => void): (piece: string) => void {
+  let rest = "";
+  let type = "";
+  let id = "";
+  let data: string[] = [];
+  const line = (l: string): void => {
+    if (l === "") {
+      if (data.length) emit(type || "message", data.join("\n"), id);
+      type = "";
+      data = [];
+      return;
+    }
+    const [, name = "", value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(l) ?? [];
+    if (name === "data") data.push(value);
+    else if (name === "event") type = value;
+    else if (name === "id") id = value;
+  };
+  return (piece) => {
+    const lines = (rest + piece).split(/\r\n|\n|\r(?!$)/);
+    rest = lines.pop() ?? "";
+    for (const l of lines) line(l);
+  };
 }
 
 export async function keeps(stream: string): Promise<Kept[]> {
@@ -289,8 +356,8 @@ export const streamPath = (name: string): string => "/" + name.split("/").map(en
 export function archiveURL(stream: string, from: number, to: number | "now", kind: string): string {
   const begin = Math.floor(from / 1000);
   const length = to === "now" ? "now" : String(Math.max(1, Math.ceil(to / 1000) - begin));
-  return `${streamPath(stream)}/archive-${begin}-${length}.${kind}`;
+  return address(`${streamPath(stream)}/archive-${begin}-${length}.${kind}`);
 }
 
-export const liveURL = (stream: string): string => `${streamPath(stream)}/index.m3u8`;
-export const previewURL = (stream: string, at: number): string => `${streamPath(stream)}/preview-${Math.floor(at / 1000)}.mp4`;
+export const liveURL = (stream: string): string => address(`${streamPath(stream)}/index.m3u8`);
+export const previewURL = (stream: string, at: number): string => address(`${streamPath(stream)}/preview-${Math.floor(at / 1000)}.mp4`);

@@ -1,10 +1,10 @@
-// Changes may need the node's write key. It is asked for when the node says so.
+// The API may want a key. It is asked for when the node says so.
 
-import { ApiError, setWriteKey } from "./api.js";
+import { ApiError, setKey } from "./api.js";
 import { h } from "./dom.js";
 import { msg } from "./messages.en.js";
 
-/** Does something that changes the node; asks for the write key where one is wanted, and does it again. */
+/** Asks the node for something; asks for its key where one is wanted, and does it again. */
 export async function askForKey<T>(near: HTMLElement, run: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
@@ -13,7 +13,7 @@ export async function askForKey<T>(near: HTMLElement, run: () => Promise<T>): Pr
       if (!(err instanceof ApiError) || err.status !== 401) throw err;
       const key = await prompt(near, err.message);
       if (key === null) throw err;
-      setWriteKey(key);
+      setKey(key);
     }
   }
 }

@@ -49,7 +49,7 @@ export class EventLog {
   async begin(): Promise<void> {
     this.events = await api.events(200).catch(() => []);
     this.draw();
-    api.follow({
+    void api.follow({
       event: (e) => this.add(e),
       changed: (stream, from, to) => this.actions.changed(stream, from, to),
       open: () => (this.state.hidden = true),

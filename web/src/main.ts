@@ -6,6 +6,7 @@ import { Detail } from "./detail.js";
 import { append, fill, h, settled, text } from "./dom.js";
 import { Causes } from "./explain.js";
 import { getZone, moment, setZone, type Zone } from "./format.js";
+import { askForKey } from "./key.js";
 import { List, shows, type Show } from "./list.js";
 import { EventLog } from "./log.js";
 import { msg } from "./messages.en.js";
@@ -149,6 +150,7 @@ const health = h("button", { type: "button", class: "health", "aria-pressed": "f
 const counts = h("div", { class: "counts", role: "group", "aria-label": msg.filter });
 const nodeName = h("span", { class: "node" });
 const banner = h("div", { class: "banner", role: "alert", hidden: true });
+const keyPlace = h("div", { class: "key-place" });
 const search = h("input", { type: "search", placeholder: msg.filter, "aria-label": msg.filter, class: "search", autocomplete: "off", spellcheck: false });
 const order = h("select", { "aria-label": msg.order, title: msg.order }, h("option", { value: "trouble" }, msg.orderTrouble), h("option", { value: "name" }, msg.orderName));
 const zone = h("select", { "aria-label": msg.zoneHelp, title: msg.zoneHelp }, h("option", { value: "local" }, msg.zone.local), h("option", { value: "utc" }, msg.zone.utc));
@@ -265,6 +267,7 @@ append(document.body, [
   h("a", { class: "skip", href: "#streams" }, msg.streams),
   header,
   banner,
+  keyPlace,
   toolbar,
   h("main", { class: "main" }, h("div", { class: "left", id: "streams" }, list.el, h("p", { id: "timeline-help", class: "sr-only" }, msg.timelineHelp)), h("aside", { class: "side" }, player.el, h("div", { class: "side-middle" }, selection.el, detail.el), log.el)),
   h("nav", { class: "tabs", "aria-label": msg.title }, tabs),
@@ -284,7 +287,7 @@ async function poll(): Promise<void> {
   if (polling) return;
   polling = true;
   try {
-    model.setStatus(await api.streams());
+    model.setStatus(await askForKey(keyPlace, () => api.streams()));
     lastAnswer = Date.now();
     failures = 0;
     banner.hidden = true;

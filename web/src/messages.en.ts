@@ -153,8 +153,8 @@ export const en = {
   keepFailed: (why: string) => `Not kept: ${why}`,
   clear: "Clear",
   markedAs: (stream: string, from: string, to: string) => `Marked on ${stream}: ${from} to ${to}`,
-  writeKey: "Write key",
-  writeKeyHelp: "The node asks for its write key before it changes something. It is forgotten when you close the page.",
+  writeKey: "Key of the API",
+  writeKeyHelp: "api_read_key and api_write_key in the node's configuration. What you enter is forgotten when you close the page.",
   use: "Use",
 
   detail: "Details",

@@ -212,6 +212,17 @@ describe("what is loaded", () => {
   });
 });
 
+test("server-sent events, cut anywhere", () => {
+  const text = ':\n\nid: 7\ndata: {"a":1}\n\nevent: coverage\r\ndata:x\r\ndata: y\r\n\r\n: comment\nid: 8\n\ndata: last\n\ndata: cut';
+  const want = [["message", '{"a":1}', "7"], ["coverage", "x\ny", "7"], ["message", "last", "8"]];
+  for (let size = 1; size < text.length; size++) {
+    const got = [];
+    const parse = m.api.eventParser((...e) => got.push(e));
+    for (let i = 0; i < text.length; i += size) parse(text.slice(i, i + size));
+    assert.deepEqual(got, want, `in pieces of ${size}`);
+  }
+});
+
 test("addresses of streams whose names need it", () => {
   assert.equal(m.api.archiveURL("a b/c?d", 1500, 4001, "mp4"), "/a%20b/c%3Fd/archive-1-4.mp4");
   assert.equal(m.api.archiveURL("x", 1999, "now", "m3u8"), "/x/archive-1-now.m3u8");
