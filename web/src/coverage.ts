@@ -4,9 +4,9 @@
 import type { Coverage, Kept, Span } from "./api.js";
 
 /** Steps of a tile. */
-const tileSteps = 1024;
+const tileSteps = 2048;
 const maxTiles = 4000;
-const atOnce = 3;
+const atOnce = 4;
 
 export interface Lane {
   stream: string;
