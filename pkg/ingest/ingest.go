@@ -63,8 +63,9 @@ type Batch struct {
 	// such a track is not whole.
 	LostUnits bool
 	LostPIDs  []uint16
-	// Arrived is when the batch was taken from the kernel; of media that comes
-	// in files, when it would have been, had it come as it was made.
+	// Arrived is when the batch was taken from the kernel, or when its first
+	// datagram came if that had waited there for long; of media that comes in
+	// files, when it would have been, had it come as it was made.
 	Arrived time.Time
 }
 

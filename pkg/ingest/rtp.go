@@ -62,9 +62,10 @@ type rtpSource struct {
 	fec   *corrector // nil: none
 	batch *rtpBatch
 
-	now     time.Time // of the last reads
-	drained bool      // they emptied the sockets
-	runs    uint64    // of numbers, as logged
+	now     time.Time     // of the last reads
+	waited  time.Duration // for how long what came last had waited there
+	drained bool          // they emptied the sockets
+	runs    uint64        // of numbers, as logged
 	told    [3]time.Time
 	toldFor [3]uint64
 
@@ -108,7 +109,7 @@ func (s *rtpSource) Read(ctx context.Context) (*Batch, error) {
 		s.fill()
 		s.publish()
 		if len(s.batch.out) > 0 {
-			s.batch.Datagrams, s.batch.Arrived = s.batch.out, s.now
+			s.batch.Datagrams, s.batch.Arrived = s.batch.out, s.now.Add(-s.waited)
 			return &s.batch.Batch, nil
 		}
 		if err := s.nap.wait(ctx); err != nil {
@@ -123,6 +124,7 @@ func (s *rtpSource) Read(ctx context.Context) (*Batch, error) {
 // receive reads all sockets once.
 func (s *rtpSource) receive() error {
 	var packets, bytes, all, size int
+	var waited time.Duration
 	more := false
 	for _, k := range s.socks {
 		n, err := k.receive()
@@ -131,12 +133,18 @@ func (s *rtpSource) receive() error {
 			return err
 		}
 		all, size = all+k.got, size+n
+		if k.got > 0 {
+			waited = max(waited, k.waited(0))
+		}
 		more = more || k.got == slots
 		if !k.fec {
 			packets, bytes = packets+k.got, bytes+n
 		}
 	}
 	s.now, s.drained = s.clock.Now(), !more
+	if all > 0 {
+		s.waited = waited
+	}
 	s.nap.received(all, size, more)
 	if packets > 0 {
 		s.packets.Add(uint64(packets))

@@ -70,7 +70,7 @@ func (s *udpSource) Read(ctx context.Context) (*Batch, error) {
 			return nil, fmt.Errorf("receiving from %q: %w", s.url, err)
 		}
 		if s.got > 0 {
-			s.batch.Arrived = now
+			s.batch.Arrived = now.Add(-s.waited(0))
 			s.packets.Add(uint64(s.got))
 			s.bytes.Add(uint64(bytes))
 			s.last.Store(now.UnixNano())

@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"encoding/binary"
 	"log/slog"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +23,11 @@ type receiver struct {
 	msgs     [slots]mmsghdr
 	iovs     [slots]unix.Iovec
 	controls [slots]control
-	got      int    // datagrams of the last system call
-	next     int    // of them, the first not delivered
-	dropped  uint32 // the kernel's running count, modulo 2^32
+	got      int       // datagrams of the last system call
+	next     int       // of them, the first not delivered
+	dropped  uint32    // the kernel's running count, modulo 2^32
+	empty    time.Time // a moment not after which the socket was empty last
+	since    time.Time // the same, as of before the last system call
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -32,11 +36,11 @@ type mmsghdr struct {
 	len uint32
 }
 
-// control is the ancillary data of a datagram: SO_RXQ_OVFL, alone.
+// control is the ancillary data of a datagram: SO_TIMESTAMPNS and SO_RXQ_OVFL, in
+// the kernel's layout and order.
 type control struct {
-	hdr     unix.Cmsghdr
-	dropped uint32
-	_       uint32
+	_ [0]uint64 // as the kernel aligns
+	b [64]byte
 }
 
 // newReceiver opens the socket that u describes. It returns, too, the bytes of
@@ -46,7 +50,7 @@ func newReceiver(u *udpAddr, log *slog.Logger) (*receiver, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	r := &receiver{fd: fd}
+	r := &receiver{fd: fd, empty: time.Now()}
 	if r.region, err = takeRegion(); err != nil {
 		unix.Close(fd)
 		return nil, 0, err
@@ -64,8 +68,8 @@ func (r *receiver) prepare(i int) {
 	r.iovs[i].SetLen(slotSize)
 	m.hdr.Iov = &r.iovs[i]
 	m.hdr.SetIovlen(1)
-	m.hdr.Control = (*byte)(unsafe.Pointer(&r.controls[i]))
-	m.hdr.SetControllen(int(unsafe.Sizeof(control{})))
+	m.hdr.Control = &r.controls[i].b[0]
+	m.hdr.SetControllen(len(r.controls[i].b))
 	m.hdr.Flags = 0
 	r.controls[i] = control{}
 }
@@ -76,16 +80,23 @@ func (r *receiver) receive() (bytes int, err error) {
 	for i := range r.got {
 		r.prepare(i)
 	}
-	r.got, r.next = 0, 0
+	r.got, r.next, r.since = 0, 0, r.empty
+	began := time.Now()
 	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd),
 		uintptr(unsafe.Pointer(&r.msgs)), slots, unix.MSG_DONTWAIT, 0, 0)
 	switch errno {
 	case 0:
 		r.got = int(n)
-	case unix.EAGAIN, unix.EINTR:
+	case unix.EAGAIN:
+		r.empty = began
+		return 0, nil
+	case unix.EINTR:
 		return 0, nil
 	default:
 		return 0, errno
+	}
+	if r.got < slots {
+		r.empty = began
 	}
 	for i := range r.got {
 		bytes += int(r.msgs[i].len)
@@ -105,11 +116,55 @@ func (r *receiver) truncated(i int) bool { return r.msgs[i].hdr.Flags&unix.MSG_T
 // lostBefore is how many datagrams the kernel dropped just before datagram i.
 // It tells its running count only once that is above zero.
 func (r *receiver) lostBefore(i int) uint32 {
-	c := &r.controls[i]
-	if r.msgs[i].hdr.Controllen == 0 || c.hdr.Level != unix.SOL_SOCKET || c.hdr.Type != unix.SO_RXQ_OVFL {
+	b := r.ancillary(i, unix.SO_RXQ_OVFL)
+	if len(b) < 4 {
 		return 0
 	}
-	return c.dropped - r.dropped
+	return binary.NativeEndian.Uint32(b) - r.dropped
+}
+
+// tolerated is for how long a datagram may wait in the socket and count as just
+// come: a receiver naps.
+const tolerated = 200 * time.Millisecond
+
+// waited is for how long datagram i had been in the socket when it was taken: the
+// process may have stood still, or had no time. Up to what is tolerated it is 0,
+// and it is never more than since the socket was empty, whatever has become of
+// the clock.
+func (r *receiver) waited(i int) time.Duration {
+	most := time.Since(r.since)
+	if most < tolerated {
+		return 0
+	}
+	var now, came unix.Timespec
+	b := r.ancillary(i, unix.SO_TIMESTAMPNS)
+	if len(b) < int(unsafe.Sizeof(came)) || unix.ClockGettime(unix.CLOCK_REALTIME, &now) != nil {
+		return 0
+	}
+	came = *(*unix.Timespec)(unsafe.Pointer(&b[0]))
+	d := min(time.Duration(now.Nano()-came.Nano()), most)
+	if d < tolerated {
+		return 0
+	}
+	return d
+}
+
+// ancillary returns the data of a kind (SOL_SOCKET) that came with datagram i, or
+// nil.
+func (r *receiver) ancillary(i int, kind int32) []byte {
+	b := r.controls[i].b[:min(uint64(r.msgs[i].hdr.Controllen), uint64(len(r.controls[i].b)))]
+	for len(b) >= unix.SizeofCmsghdr {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+		n := int(h.Len)
+		if n < unix.CmsgLen(0) || n > len(b) {
+			return nil
+		}
+		if h.Level == unix.SOL_SOCKET && h.Type == kind {
+			return b[unix.CmsgLen(0):n]
+		}
+		b = b[min(len(b), unix.CmsgSpace(n-unix.CmsgLen(0))):]
+	}
+	return nil
 }
 
 // renew receives into other memory from now on and returns what it used so

@@ -42,6 +42,10 @@ func listenUDP(u *udpAddr, log *slog.Logger) (fd, buffer int, err error) {
 	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1); err != nil {
 		return -1, 0, fmt.Errorf("asking for the count of dropped datagrams: %w", err)
 	}
+	// SO_TIMESTAMPNS: and when it came.
+	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		return -1, 0, fmt.Errorf("asking for the times of datagrams: %w", err)
+	}
 	if buffer, err = setBuffer(fd, u.buffer, log); err != nil {
 		return -1, 0, err
 	}
