@@ -131,12 +131,16 @@ func TestUnion(t *testing.T) {
 			at := s.periods[seg.first-2]
 			a.given[at], b.given[at] = false, false
 		}, false},
+		{"the beginning of a picture before lost at a, b dies before that segment is complete", func(a, b *heard) {
+			at := s.periods[seg.first-2]
+			a.given[at], b.lives[0].to = false, s.times[at].Add(10*time.Millisecond)
+		}, false},
 		{"the beginning of a picture before lost at a", func(a, b *heard) { a.given[s.periods[seg.first-2]] = false }, true},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			a, b := all(s, start), all(s, start)
 			v.change(&a, &b)
-			clean, err := union(s.opt, s.times, []heard{a, b})
+			clean, err := union(s.opt, s.segs, s.times, []heard{a, b})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -184,7 +184,7 @@ func (l *lab) workOut(s int) []expected {
 		nodes = append(nodes, h)
 	}
 	list := expectations(src.segs, src.times, src.periods, nodes, l.begin)
-	clean, err := union(src.opt, src.times, nodes)
+	clean, err := union(src.opt, src.segs, src.times, nodes)
 	if err != nil {
 		l.fault("%s: %v", l.streams[s], err)
 		return list
@@ -426,12 +426,8 @@ func (l *lab) decode(ctx context.Context, file string, status int) ([]uint64, er
 		shown = nil // ffmpeg makes up pictures where something is missing
 	}
 	for _, list := range [][]uint64{d.inside, shown} {
-		seen := make(map[uint64]bool, len(list))
-		for _, n := range list {
-			if seen[n] {
-				l.fault("picture %d is twice in %s", n, filepath.Base(file))
-			}
-			seen[n] = true
+		if twice := repeated(list); len(twice) > 0 {
+			l.fault("%d pictures are twice in %s, the first %d", len(twice), filepath.Base(file), twice[0])
 		}
 	}
 	if status != 0 {
@@ -448,6 +444,18 @@ func (l *lab) decode(ctx context.Context, file string, status int) ([]uint64, er
 		l.fault("ffmpeg complains of %s %d times: %s", filepath.Base(file), len(d.complaints), d.complaints[0])
 	}
 	return d.pictures, nil
+}
+
+// repeated are the numbers that a list holds again.
+func repeated(list []uint64) (twice []uint64) {
+	seen := make(map[uint64]bool, len(list))
+	for _, n := range list {
+		if seen[n] {
+			twice = append(twice, n)
+		}
+		seen[n] = true
+	}
+	return twice
 }
 
 // checkPictures wants every picture that is due.

@@ -82,8 +82,9 @@ func expect(r *reference, times []time.Time, periods []int, nodes []heard) expec
 }
 
 // union records what a receiver would that gets each datagram that any node was
-// given while it lived, and returns the segments that are clean there.
-func union(opt testsrc.Options, times []time.Time, nodes []heard) (map[m4f.Identity]bool, error) {
+// given and kept, and returns the segments that are clean there. What a node
+// received of a segment is kept if it lived until that was complete.
+func union(opt testsrc.Options, segs []*reference, times []time.Time, nodes []heard) (map[m4f.Identity]bool, error) {
 	gen, err := testsrc.New(opt)
 	if err != nil {
 		return nil, err
@@ -94,21 +95,33 @@ func union(opt testsrc.Options, times []time.Time, nodes []heard) (map[m4f.Ident
 			clean[sg.Header.ID] = true
 		}
 	})
+	done := completions(segs, times)
 	for i, at := range times {
 		p, _, ok := gen.Next()
 		if !ok {
 			return nil, errors.New("the test stream ended")
 		}
-		if slices.ContainsFunc(nodes, func(h heard) bool { return h.given[i] && lived(h.lives, at) }) {
+		if slices.ContainsFunc(nodes, func(h heard) bool { return h.given[i] && lived(h.lives, at, done[i].Add(margin)) }) {
 			seg.Write(p)
 		}
 	}
 	return clean, nil
 }
 
-// lived says whether a node listened at a time.
-func lived(lives []life, at time.Time) bool {
-	return slices.ContainsFunc(lives, func(l life) bool { return !l.from.After(at) && (l.to.IsZero() || l.to.After(at)) })
+// completions says of each datagram when what it holds a part of was complete.
+func completions(segs []*reference, times []time.Time) []time.Time {
+	done := slices.Clone(times)
+	for _, r := range segs {
+		for d := r.from; d < r.to; d++ {
+			done[d] = times[r.done]
+		}
+	}
+	return done
+}
+
+// lived says whether a node listened from one time to another.
+func lived(lives []life, from, to time.Time) bool {
+	return slices.ContainsFunc(lives, func(l life) bool { return !l.from.After(from) && (l.to.IsZero() || l.to.After(to)) })
 }
 
 // lifeOver is the life in which a node saw a segment to its end.
