@@ -36,13 +36,14 @@ type stream struct {
 	share   *replicate.Share // what the links have in common
 	heal    healing
 
-	notes  chan event.Event // events to be kept, so that a slow disk holds up nobody
-	sum    summary          // of the archive
-	verify verifyState      // of its bytes
-	salv   keptSalvage      // packets of damaged segments
-	asked  asked            // backfills that the API was asked for
-	made   atomic.Int64     // how often the archive was begun anew
-	began  time.Time
+	notes   chan event.Event // events to be kept, so that a slow disk holds up nobody
+	sum     summary          // of the archive
+	verify  verifyState      // of its bytes
+	salv    keptSalvage      // packets of damaged segments
+	asked   asked            // backfills that the API was asked for
+	through *through         // what is fetched while it is played
+	made    atomic.Int64     // how often the archive was begun anew
+	began   time.Time
 
 	writing atomic.Int64 // since when a segment has been being recorded, Unix nanoseconds; 0: none is
 
@@ -61,6 +62,7 @@ type stream struct {
 func newStream(n *Node, c *config.Stream) *stream {
 	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), full: make(chan struct{}, 1), began: n.now(), asked: newAsked()}
 	s.share = newShare(s)
+	s.through = newThrough(s)
 	s.sources = make([]*source, len(c.Inputs))
 	s.links = make([]*link, len(c.Inputs))
 	for i, in := range c.Inputs {
@@ -117,6 +119,7 @@ func (s *stream) Serve(ctx context.Context) error {
 	sup.Add(&mender{s})
 	sup.Add(&expirer{s})
 	sup.Add(&orderly{s})
+	sup.Add(s.through)
 	sup.Add(&changeTeller{s: s})
 	s.mu.Lock()
 	retired := s.retired
