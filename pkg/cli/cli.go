@@ -36,6 +36,7 @@ var commands = []func(IO) *cobra.Command{
 	newKeepCmd,
 	newSuperviseCmd,
 	newStatusCmd,
+	newTokenCmd,
 	newTestsrcCmd,
 	newGenerateCmd,
 }

@@ -25,6 +25,8 @@ type serveM4FOptions struct {
 	keyFile string
 	tlsCert string
 	tlsKey  string
+	// accessFile holds the statements of a configuration that say who may see what.
+	accessFile string
 }
 
 // AddFlags adds the flags of serve-m4f.
@@ -32,6 +34,7 @@ func (o *serveM4FOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.listen, "listen", ":"+strconv.Itoa(config.DefaultPort), "listen on `[HOST]:PORT`")
 	fs.StringVar(&o.keyFile, "cluster-key-file", "", "ask for the cluster key in `FILE`; a second line is another one that is accepted while the key is being replaced")
 	fs.StringVar(&o.tlsCert, "tls-cert", "", "speak TLS (m4fs://) with the certificate in `FILE`")
+	fs.StringVar(&o.accessFile, "access-file", "", "let in whom the statements in `FILE` name: view_auth, cors, api_read_key and api_write_key of twindvr.conf(5)")
 	fs.StringVar(&o.tlsKey, "tls-key", "", "the key of the certificate, in `FILE`")
 }
 
@@ -62,16 +65,16 @@ as HTTP Digest authentication with SHA-256, user m4f:
   curl -s --digest -u m4f:KEY http://host:8081/example/m4f/live | ffplay -
 
 Players, the page and the API (GET /api/v1/) are served on the same port as
-supervise serves them, to this machine only. The API tells what archives alone
-can tell: streams, coverage, gaps, events, and spans to be kept. What only a node
-that records has, it answers with 501.
+supervise serves them, to this machine only, or to whom --access-file lets in. The
+API tells what archives alone can tell: streams, coverage, gaps, events, and spans
+to be kept. What only a node that records has, it answers with 501.
 
   GET /                           the page
   GET /STREAM/index.m3u8          HLS, live; twindvr(1) lists what else is played
   GET /api/v1/openapi.json        what the API has
 
-SIGHUP reads the cluster key file again. The certificate is read again when its
-files change.
+SIGHUP reads the cluster key file and the access file again. The certificate is
+read again when its files change.
 
 M4F is a protocol of its own. It is not wire-compatible with another of that
 name.
@@ -100,6 +103,12 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 			return err
 		}
 	}
+	granted := &config.Access{}
+	if o.accessFile != "" {
+		if granted, err = config.LoadAccess(o.accessFile); err != nil {
+			return err
+		}
+	}
 	var cert *m4fhttp.Certificate
 	opt := m4fhttp.ServeOptions{Log: slog.Default(), PlainLocal: true}
 	if o.tlsCert != "" || o.tlsKey != "" {
@@ -117,8 +126,9 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 	}
 	log := slog.Default()
 	auth := m4fhttp.NewAuth(keys, nil, log)
+	access := serve.NewAccess(granted, nil, log)
 	id := m4fhttp.NewNodeID()
-	h := serve.NewHandler(serve.Options{Node: serve.NewRoot(root, id, version()), Auth: auth, NodeID: id, Log: log})
+	h := serve.NewHandler(serve.Options{Node: serve.NewRoot(root, id, version()), Auth: auth, Access: access, NodeID: id, Log: log})
 	log.Info("serving M4F", "addr", ln.Addr().String(), "root", root, "tls", cert != nil)
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -127,30 +137,49 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	watching.Go(func() { o.again(ctx, hup, auth) })
+	watching.Go(func() { o.again(ctx, hup, auth, access) })
 	if cert != nil {
 		watching.Go(func() { cert.Watch(ctx) })
 	}
 	return m4fhttp.Serve(ctx, ln, h, opt)
 }
 
-// again reads the cluster key file anew on SIGHUP. The certificate is watched.
-func (o *serveM4FOptions) again(ctx context.Context, hup <-chan os.Signal, auth *m4fhttp.Auth) {
+// again reads the cluster key file and the access file anew on SIGHUP. The
+// certificate is watched.
+func (o *serveM4FOptions) again(ctx context.Context, hup <-chan os.Signal, auth *m4fhttp.Auth, access *serve.Access) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hup:
 		}
-		if o.keyFile == "" {
-			continue
-		}
-		keys, err := config.LoadClusterKeys(o.keyFile)
-		if err != nil {
-			slog.Error("the cluster keys are not read again; those before stay in force", "err", err)
-			continue
-		}
-		auth.SetKeys(keys)
-		slog.Info("cluster keys read again", "file", o.keyFile, "keys", len(keys))
+		o.readKeys(auth)
+		o.readAccess(access)
 	}
+}
+
+func (o *serveM4FOptions) readKeys(auth *m4fhttp.Auth) {
+	if o.keyFile == "" {
+		return
+	}
+	keys, err := config.LoadClusterKeys(o.keyFile)
+	if err != nil {
+		slog.Error("the cluster keys are not read again; those before stay in force", "err", err)
+		return
+	}
+	auth.SetKeys(keys)
+	slog.Info("cluster keys read again", "file", o.keyFile, "keys", len(keys))
+}
+
+func (o *serveM4FOptions) readAccess(access *serve.Access) {
+	if o.accessFile == "" {
+		return
+	}
+	granted, err := config.LoadAccess(o.accessFile)
+	if err != nil {
+		slog.Error("who may see what is not read again; what was before stays in force", "err", err)
+		return
+	}
+	access.Set(granted)
+	slog.Info("who may see what was read again", "file", o.accessFile)
 }

@@ -115,7 +115,7 @@ func accessInFile() []directive[*Config] {
 func LoadAccess(path string) (*Access, error) {
 	src, err := readText(path, maxFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	r := &reader{file: path}
 	a := &Access{}
@@ -330,7 +330,7 @@ func takeSecrets(to *[]string, what, text string, least int) error {
 func LoadTokenSecret(path string) (string, error) {
 	text, err := readText(path, maxKeyFile)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	var secrets []string
 	if err := takeSecrets(&secrets, "secret of tokens", text, minTokenSecret); err != nil {
