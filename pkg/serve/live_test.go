@@ -4,8 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -68,18 +66,17 @@ type stage struct {
 
 func newStage(t testing.TB, dir string, peer []*m4f.Segment) (*stage, *twin) {
 	sim := clock.NewSim(begins)
-	s, err := archive.Create(filepath.Join(dir, "example"), "", archive.Options{TargetDuration: 2 * tick, Clock: sim})
+	s, err := archive.Create(filepath.Join(dir, "example"), "", archive.Options{TargetDuration: 2 * m4f.Timescale, Clock: sim})
 	if err != nil {
 		t.Fatal(err)
 	}
 	x := &stage{stream: s, clock: sim}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	n := &twin{fake: fake{m4fhttp.NewRoot(dir)}, peer: peer, add: func(s *m4f.Segment) { x.add(t, archive.Healed, s.Header, s) }}
 	var node Node = n
 	if peer == nil {
 		node = n.fake
 	}
-	x.h = NewHandler(Options{Node: node, Auth: m4fhttp.NewAuth(nil, nil, log), Log: log})
+	x.h = NewHandler(Options{Node: node, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})
 	x.h.play.clock = x.clock
 	return x, n
 }

@@ -27,8 +27,6 @@ import (
 // begins is when the recordings of playback's tests begin.
 var begins = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-const tick = m4f.Timescale
-
 // theatre is a node with one stream, example, and a server for players.
 type theatre struct {
 	*httptest.Server
@@ -39,7 +37,12 @@ type theatre struct {
 
 func newTheatre(t testing.TB, segs ...*m4f.Segment) *theatre {
 	t.Helper()
-	root := t.TempDir()
+	return newTheatreAt(t, t.TempDir(), segs...)
+}
+
+// newTheatreAt is newTheatre in a directory.
+func newTheatreAt(t testing.TB, root string, segs ...*m4f.Segment) *theatre {
+	t.Helper()
 	s, err := archive.Create(filepath.Join(root, "example"), "", archive.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -51,8 +54,7 @@ func newTheatre(t testing.TB, segs ...*m4f.Segment) *theatre {
 }
 
 func (x *theatre) open(t testing.TB, n Node) {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	x.h = NewHandler(Options{Node: n, Auth: m4fhttp.NewAuth(nil, nil, log), Log: log})
+	x.h = NewHandler(Options{Node: n, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})
 	x.h.play.clock = x.clock
 	x.Server = httptest.NewServer(x.h)
 	t.Cleanup(x.Close)
@@ -70,6 +72,8 @@ func (x *theatre) add(t testing.TB, o archive.Origin, segs ...*m4f.Segment) {
 		t.Fatal(err)
 	}
 }
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // get asks and wants an answer.
 func (x *theatre) get(t testing.TB, path string) string {
