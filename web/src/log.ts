@@ -46,18 +46,28 @@ export class EventLog {
     model.on("zone", () => this.draw());
   }
 
-  async begin(): Promise<void> {
-    this.events = await api.events(200).catch(() => []);
-    this.draw();
+  begin(): void {
     void api.follow({
       event: (e) => this.add(e),
       changed: (stream, from, to) => this.actions.changed(stream, from, to),
-      open: () => (this.state.hidden = true),
+      open: () => {
+        this.state.hidden = true;
+        void this.load();
+      },
       closed: () => {
         text(this.state, msg.eventsLost);
         this.state.hidden = false;
       },
     });
+  }
+
+  /** Loads what has happened up to now, once it is known that nothing is missed from here on. */
+  private async load(): Promise<void> {
+    const before = await api.events(200).catch(() => null);
+    if (!before) return;
+    const known = new Set(before.map(key));
+    this.events = [...before, ...this.events.filter((e) => !known.has(key(e)))].sort((a, b) => a.time - b.time).slice(-most);
+    this.draw();
   }
 
   /** Floods are shown at once, a few times a second. */

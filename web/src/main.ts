@@ -298,7 +298,7 @@ async function poll(): Promise<void> {
       text(banner, msg.refused(err.message));
       banner.hidden = false;
     } else if (failures > 1 || !lastAnswer) {
-      text(banner, lastAnswer ? msg.stale(moment(lastAnswer, Date.now())) : msg.stale("—"));
+      text(banner, lastAnswer ? msg.stale(moment(lastAnswer, Date.now())) : msg.noAnswer);
       banner.hidden = false;
       document.body.classList.add("stale");
     }
@@ -408,7 +408,7 @@ async function begin(): Promise<void> {
   readAddress();
   await poll();
   list.refresh(true);
-  void log.begin();
+  log.begin();
   every(() => ((model.status?.streams.length ?? 0) > 50 ? 4000 : 2000), () => void poll());
   // The clock goes on: as often as a pixel is.
   every(() => Math.min(5000, Math.max(250, view.span / 2000)), () => view.tick());

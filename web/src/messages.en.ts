@@ -59,6 +59,7 @@ export const en = {
   showTrouble: "show only the streams that need attention",
   showOnly: (what: string) => `show only: ${what}`,
   stale: (since: string) => `The node has not answered since ${since}. What you see is as of then; it is being asked again.`,
+  noAnswer: "The node does not answer. It is being asked again.",
   refused: (why: string) => `The node does not show itself here: ${why}`,
   filter: "Find a stream",
   filterNone: "No stream matches",
