@@ -72,10 +72,6 @@ func (h *Handler) lastEvents(c *call, names []string, from, to m4f.UTC, limit in
 			return nil, err
 		}
 		archives = append(archives, s.Archive())
-		if info, err := s.Archive().Info(); err == nil && len(names) == 1 {
-			from = max(from, m4f.UTCOf(info.Created).Add(-m4f.Ticks(eventsFor))) // nothing is noted before it is there
-			from = min(from, to)
-		}
 	}
 	var all []event.Event
 	for window := m4f.Ticks(eventsWindow); from < to && len(all) <= limit; window *= 2 {
