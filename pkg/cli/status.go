@@ -22,14 +22,16 @@ import (
 )
 
 type statusOptions struct {
-	url    string
-	stream string
-	json   bool
+	url     string
+	stream  string
+	keyFile string
+	json    bool
 }
 
 // AddFlags adds the command's flags.
 func (o *statusOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.stream, "stream", "", "show the stream of this `NAME` only")
+	fs.StringVar(&o.keyFile, "api-key-file", "", "present the key of the API in `FILE`, the node's api_read_key_file")
 	fs.BoolVar(&o.json, "json", false, "write one JSON object for each stream")
 }
 
@@ -86,6 +88,8 @@ durations seconds, sizes bytes; what is not known is left out.
     pending       segments listed and not yet looked at, lag_seconds for how long
     reconciling, backlog_bytes, backlog_seconds (of media), eta_seconds
     segments, copied, bytes, unfilled, traffic_in_bytes, traffic_out_bytes
+    clock_offset_seconds
+                  how far the peer's clock is ahead of this node's
     mended, mend_packets, mend_bytes
                   segments made of packets of both nodes, packets fetched for
                   them, and bytes with what was compared to find them
@@ -94,7 +98,7 @@ durations seconds, sizes bytes; what is not known is left out.
     depth_seconds as configured, gaps, gap_seconds
     segments, damaged, damaged_seconds, partial, bytes, bytes_per_second
     depth_reached_seconds, kept (spans), size_limit_bytes, percent_limit
-    disk_free_bytes, min_free_bytes, days_until_full
+    disk_free_bytes, disk_size_bytes, min_free_bytes, days_until_full
     salvage       packets of damaged and partial segments, kept until they are
                   healed: entries, bytes, limit_bytes and age_seconds as
                   configured, kept and dropped since the node began, error
@@ -106,8 +110,8 @@ durations seconds, sizes bytes; what is not known is left out.
                   peer, segments, bytes, left_bytes, left_segments,
                   eta_seconds, error
 
-URL is that of a node on this machine; http://127.0.0.1:%d unless given. The API
-answers the node's own machine only.
+URL is that of a node; http://127.0.0.1:%d unless given. The API answers the node's
+own machine, and who has a key of it (api_read_key in twindvr.conf(5)).
 
 Exit status: 0 every stream and source is healthy, 1 one is not, 2 trouble.`, config.DefaultPort),
 		Example: `  twindvr status
@@ -129,7 +133,13 @@ func runStatus(ctx context.Context, o statusOptions, io IO) error {
 	if err != nil {
 		return err
 	}
-	st, err := fetchStatus(ctx, base)
+	key := ""
+	if o.keyFile != "" {
+		if key, err = config.LoadAPIKey(o.keyFile); err != nil {
+			return err
+		}
+	}
+	st, err := fetchStatus(ctx, base, key)
 	if err != nil {
 		return err
 	}
@@ -169,21 +179,25 @@ func nodeURL(s string) (string, error) {
 		s = "http://" + s
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "http" {
-		return "", fmt.Errorf("%q is no address of a node; write http://HOST:PORT", s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", fmt.Errorf("%q is no address of a node; write http://HOST:PORT, or https://HOST:PORT where it speaks TLS", s)
 	}
-	return "http://" + u.Host, nil
+	return u.Scheme + "://" + u.Host, nil
 }
 
 // maxStatus bounds a node's answer in bytes.
 const maxStatus = 64 << 20
 
-func fetchStatus(ctx context.Context, base string) (*serve.NodeStatus, error) {
+// fetchStatus asks a node, with a key of its API unless that is empty.
+func fetchStatus(ctx context.Context, base, key string) (*serve.NodeStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/streams", nil)
 	if err != nil {
 		return nil, err
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -328,12 +328,20 @@ func takeSecrets(to *[]string, what, text string, least int) error {
 // LoadTokenSecret reads the file of a view_auth token_file, and returns its first
 // secret: the one to sign with.
 func LoadTokenSecret(path string) (string, error) {
+	return firstSecret(path, "secret of tokens", minTokenSecret)
+}
+
+// LoadAPIKey reads the file of an api_read_key_file or api_write_key_file, and
+// returns its first key: the one to present.
+func LoadAPIKey(path string) (string, error) { return firstSecret(path, "key of the API", minAPIKey) }
+
+func firstSecret(path, what string, least int) (string, error) {
 	text, err := readText(path, maxKeyFile)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	var secrets []string
-	if err := takeSecrets(&secrets, "secret of tokens", text, minTokenSecret); err != nil {
+	if err := takeSecrets(&secrets, what, text, least); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return secrets[0], nil
