@@ -63,7 +63,7 @@ type rtpSource struct {
 	batch *rtpBatch
 
 	now     time.Time     // of the last reads
-	waited  time.Duration // for how long what came last had waited there
+	waited  time.Duration // for how long the last of what came had waited there
 	drained bool          // they emptied the sockets
 	runs    uint64        // of numbers, as logged
 	told    [3]time.Time
@@ -134,7 +134,7 @@ func (s *rtpSource) receive() error {
 		}
 		all, size = all+k.got, size+n
 		if k.got > 0 {
-			waited = max(waited, k.waited(0))
+			waited = max(waited, k.waited(k.got-1))
 		}
 		more = more || k.got == slots
 		if !k.fec {

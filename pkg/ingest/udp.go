@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/mpegts"
@@ -32,7 +33,8 @@ type udpSource struct {
 	log   *slog.Logger
 	nap   *napper
 	batch *udpBatch
-	told  bool // that it is RTP
+	now   time.Time // of the last read
+	told  bool      // that it is RTP
 
 	packets, bytes, drops, long atomic.Uint64
 	last                        atomic.Int64
@@ -70,7 +72,7 @@ func (s *udpSource) Read(ctx context.Context) (*Batch, error) {
 			return nil, fmt.Errorf("receiving from %q: %w", s.url, err)
 		}
 		if s.got > 0 {
-			s.batch.Arrived = now.Add(-s.waited(0))
+			s.now = now
 			s.packets.Add(uint64(s.got))
 			s.bytes.Add(uint64(bytes))
 			s.last.Store(now.UnixNano())
@@ -92,12 +94,16 @@ func (s *udpSource) look(d []byte) {
 }
 
 // deliver makes a batch of the datagrams received and not yet delivered, up to
-// the next place where the kernel dropped some. It is false when none of them
-// holds anything.
+// the next place where the kernel dropped some, or that came later than what is
+// tolerated. It is false when none of them holds anything.
 func (s *udpSource) deliver() bool {
 	out := s.batch.out[:0]
+	first := s.waited(s.next)
 	for ; s.next < s.got; s.next++ {
 		i := s.next
+		if first-s.waited(i) > tolerated && len(out) > 0 {
+			break
+		}
 		if lost := s.lostBefore(i); lost > 0 {
 			if len(out) > 0 {
 				break
@@ -113,7 +119,7 @@ func (s *udpSource) deliver() bool {
 			out = append(out, s.datagram(i))
 		}
 	}
-	s.batch.Datagrams = out
+	s.batch.Datagrams, s.batch.Arrived = out, s.now.Add(-first)
 	return len(out) > 0
 }
 

@@ -23,11 +23,12 @@ type receiver struct {
 	msgs     [slots]mmsghdr
 	iovs     [slots]unix.Iovec
 	controls [slots]control
-	got      int       // datagrams of the last system call
-	next     int       // of them, the first not delivered
-	dropped  uint32    // the kernel's running count, modulo 2^32
-	empty    time.Time // a moment not after which the socket was empty last
-	since    time.Time // the same, as of before the last system call
+	got      int           // datagrams of the last system call
+	next     int           // of them, the first not delivered
+	dropped  uint32        // the kernel's running count, modulo 2^32
+	empty    time.Time     // a moment not after which the socket was empty last
+	taken    unix.Timespec // when the last system call was over, by the kernel's clock
+	most     time.Duration // before that: longer no datagram of it has waited
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -80,7 +81,7 @@ func (r *receiver) receive() (bytes int, err error) {
 	for i := range r.got {
 		r.prepare(i)
 	}
-	r.got, r.next, r.since = 0, 0, r.empty
+	r.got, r.next, r.most = 0, 0, 0
 	began := time.Now()
 	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd),
 		uintptr(unsafe.Pointer(&r.msgs)), slots, unix.MSG_DONTWAIT, 0, 0)
@@ -94,6 +95,9 @@ func (r *receiver) receive() (bytes int, err error) {
 		return 0, nil
 	default:
 		return 0, errno
+	}
+	if r.most = time.Since(r.empty); r.most >= tolerated && unix.ClockGettime(unix.CLOCK_REALTIME, &r.taken) != nil {
+		r.most = 0
 	}
 	if r.got < slots {
 		r.empty = began
@@ -132,17 +136,16 @@ const tolerated = 200 * time.Millisecond
 // and it is never more than since the socket was empty, whatever has become of
 // the clock.
 func (r *receiver) waited(i int) time.Duration {
-	most := time.Since(r.since)
-	if most < tolerated {
+	if r.most < tolerated {
 		return 0
 	}
-	var now, came unix.Timespec
+	var came unix.Timespec
 	b := r.ancillary(i, unix.SO_TIMESTAMPNS)
-	if len(b) < int(unsafe.Sizeof(came)) || unix.ClockGettime(unix.CLOCK_REALTIME, &now) != nil {
+	if len(b) < int(unsafe.Sizeof(came)) {
 		return 0
 	}
 	came = *(*unix.Timespec)(unsafe.Pointer(&b[0]))
-	d := min(time.Duration(now.Nano()-came.Nano()), most)
+	d := min(time.Duration(r.taken.Nano()-came.Nano()), r.most)
 	if d < tolerated {
 		return 0
 	}
