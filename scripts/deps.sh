@@ -6,6 +6,7 @@ missing=()
 command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || missing+=(ffmpeg)
 command -v curl >/dev/null || missing+=(curl)
 command -v jq >/dev/null || missing+=(jq)
+command -v mediainfo >/dev/null || missing+=(mediainfo)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
 command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
 # The page is tested in a real browser, where npm is there to build it.
