@@ -25,8 +25,8 @@ func inProcess(t *testing.T, text string) (n *node.Node, log *lockedText, end fu
 	return inProcessOn(t, text, node.Options{})
 }
 
-// inProcessOn is inProcess with options of the test's: a file system, a clock.
-func inProcessOn(t *testing.T, text string, opt node.Options) (n *node.Node, log *lockedText, end func()) {
+// configOf reads the text of a configuration.
+func configOf(t *testing.T, text string) *config.Config {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "node.conf")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -38,6 +38,13 @@ func inProcessOn(t *testing.T, text string, opt node.Options) (n *node.Node, log
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// inProcessOn is inProcess with options of the test's: a file system, a clock.
+func inProcessOn(t *testing.T, text string, opt node.Options) (n *node.Node, log *lockedText, end func()) {
+	t.Helper()
+	c := configOf(t, text)
 	log = &lockedText{}
 	ready := make(chan struct{})
 	opt.Config, opt.Log, opt.Ready = c, slog.New(slog.NewTextHandler(log, nil)), func() { close(ready) }
