@@ -1,23 +1,16 @@
 package serve
 
 import (
-	"context"
-	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/time/rate"
 
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/config"
@@ -29,9 +22,8 @@ import (
 type Access struct {
 	clock clock.Clock
 	log   *slog.Logger
-	seed  [32]byte // of what is remembered of passwords
 	rules atomic.Pointer[rules]
-	tries *rate.Limiter // of hashed passwords
+	tries *tries // of passwords
 
 	mu      sync.Mutex
 	refused int // wrong passwords, tokens and keys since the last line in the log
@@ -44,27 +36,10 @@ type rules struct {
 	config.Access
 	users       []user
 	read, write []digest
-
-	mu    sync.Mutex
-	known map[digest]bool // passwords that have been found right by their slow hash
+	known       *known
 }
 
 type digest [sha256.Size]byte
-
-type user struct {
-	name digest
-	pass digest // where it is not hashed
-	hash []byte // by bcrypt
-}
-
-const (
-	// hashTries is how many hashed passwords are looked at in a second, and
-	// hashBurst at once: that is work, and anybody can ask for it.
-	hashTries = 5
-	hashBurst = 20
-	// maxKnown bounds the passwords that are remembered as right.
-	maxKnown = 10000
-)
 
 // NewAccess returns an Access by a configuration. A nil clock or logger means the
 // system's.
@@ -75,17 +50,14 @@ func NewAccess(c *config.Access, cl clock.Clock, log *slog.Logger) *Access {
 	if log == nil {
 		log = slog.Default()
 	}
-	a := &Access{clock: cl, log: log, tries: rate.NewLimiter(hashTries, hashBurst)}
-	if _, err := rand.Read(a.seed[:]); err != nil {
-		panic("serve: no randomness: " + err.Error())
-	}
+	a := &Access{clock: cl, log: log, tries: newTries()}
 	a.Set(c)
 	return a
 }
 
 // Set changes the rules. Answers under way go on.
 func (a *Access) Set(c *config.Access) {
-	r := &rules{Access: *c, read: digests(c.ReadKeys), write: digests(c.WriteKeys), known: map[digest]bool{}}
+	r := &rules{Access: *c, read: digests(c.ReadKeys), write: digests(c.WriteKeys), known: newKnown()}
 	for _, u := range c.Users {
 		one := user{name: sha256.Sum256([]byte(u.Name))}
 		if u.Hashed() {
@@ -155,7 +127,7 @@ func (a *Access) view(r *http.Request) (*grant, *refusal) {
 	}
 	name, pass, given := r.BasicAuth()
 	if given && len(c.users) > 0 {
-		switch right, err := a.password(r.Context(), c, name, pass); {
+		switch right, err := a.password(c, name, pass, r.RemoteAddr); {
 		case err != nil:
 			return nil, &refusal{status: http.StatusTooManyRequests, why: err.Error()}
 		case right:
@@ -272,69 +244,6 @@ func tokenOf(r *http.Request) string {
 		return ""
 	}
 	return q.Get("token")
-}
-
-var errTries = errors.New("too many passwords are being tried; try again in a second")
-
-// password says whether a name and a password belong together. Every user is
-// looked at, whoever it is.
-func (a *Access) password(ctx context.Context, c *rules, name, pass string) (bool, error) {
-	n, p := sha256.Sum256([]byte(name)), sha256.Sum256([]byte(pass))
-	right := 0
-	var hash []byte
-	for i := range c.users {
-		u := &c.users[i]
-		same := subtle.ConstantTimeCompare(u.name[:], n[:])
-		if u.hash == nil {
-			right |= same & subtle.ConstantTimeCompare(u.pass[:], p[:])
-		} else if same == 1 {
-			hash = u.hash
-		}
-	}
-	if hash == nil {
-		if right == 1 || !slices.ContainsFunc(c.users, func(u user) bool { return u.hash != nil }) {
-			return right == 1, ctx.Err()
-		}
-		hash = anyHash() // so that a name that is not there takes as long
-		_, err := a.slow(c, n, pass, hash)
-		return false, err
-	}
-	return a.slow(c, n, pass, hash)
-}
-
-// anyHash is one that no password has.
-var anyHash = sync.OnceValue(func() []byte {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // it never fails
-	h, _ := bcrypt.GenerateFromPassword(b[:], bcrypt.DefaultCost)
-	return h
-})
-
-// slow compares a password with a slow hash. What was right is remembered, by a hash
-// that says nothing outside of this process.
-func (a *Access) slow(c *rules, name digest, pass string, hash []byte) (bool, error) {
-	m := hmac.New(sha256.New, a.seed[:])
-	m.Write(name[:])
-	m.Write([]byte(pass))
-	id := digest(m.Sum(nil))
-	c.mu.Lock()
-	known := c.known[id]
-	c.mu.Unlock()
-	if known {
-		return true, nil
-	}
-	if !a.tries.Allow() {
-		return false, errTries
-	}
-	if bcrypt.CompareHashAndPassword(hash, []byte(pass)) != nil {
-		return false, nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.known) < maxKnown {
-		c.known[id] = true
-	}
-	return true, nil
 }
 
 // tell logs refusals, at most one line in ten seconds.

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -284,26 +285,56 @@ func TestPassToken(t *testing.T) {
 	}
 }
 
-// Passwords are tried at a bounded rate where that is work; who was right is let in.
+// Who guesses is soon refused, whoever was right before goes on, and so do others
+// elsewhere. Hashed passwords, which are work, are few in all.
 func TestTooManyPasswords(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(hashedSecret), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := accessHandler(t, config.Access{Users: []config.User{{Name: "bob", Password: string(hash)}}}, nil, io.Discard)
-	if w := request(t, h, "GET", "/view", elsewhere, basic("bob", hashedSecret)...); w.Code != http.StatusOK {
-		t.Fatal(w.Code)
+	plain, hashed := config.User{Name: "ann", Password: hunter}, config.User{Name: "bob", Password: string(hash)}
+	sim := clock.NewSim(time.Unix(asked, 0))
+	h := accessHandler(t, config.Access{Users: []config.User{plain}}, sim, io.Discard)
+	try := func(name, pass, from string) int {
+		return request(t, h, "GET", "/view", from, basic(name, pass)...).Code
 	}
-	h.access.tries.SetLimit(0)
+	if code := try("ann", hunter, elsewhere); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	for range wrongBurst {
+		if code := try("eve", "x", elsewhere); code != http.StatusUnauthorized {
+			t.Fatal(code)
+		}
+	}
+	if code := try("eve", "x", "192.0.2.7:99"); code != http.StatusTooManyRequests {
+		t.Errorf("one too many, from another port: %d", code)
+	}
+	if code := try("ann", hunter, elsewhere); code != http.StatusOK {
+		t.Errorf("who was right before: %d", code)
+	}
+	if code := try("eve", "x", "192.0.2.8:5"); code != http.StatusUnauthorized {
+		t.Errorf("another address: %d", code)
+	}
+	sim.Advance(time.Second)
+	if a, b := try("eve", "x", elsewhere), try("eve", "x", elsewhere); a != http.StatusUnauthorized || b != http.StatusTooManyRequests {
+		t.Errorf("a second later: %d, %d", a, b)
+	}
+	h.access.Set(&config.Access{Users: []config.User{plain, hashed}})
 	last := 0
-	for range hashBurst {
-		last = request(t, h, "GET", "/view", elsewhere, basic("eve", "x")...).Code
+	for i := range hashBurst + 1 {
+		last = try("eve", "x", fmt.Sprintf("[2001:db8:0:%x::1]:5", i))
 	}
 	if last != http.StatusTooManyRequests {
-		t.Errorf("a wrong password after too many: %d", last)
+		t.Errorf("one too many in all: %d", last)
 	}
-	if w := request(t, h, "GET", "/view", elsewhere, basic("bob", hashedSecret)...); w.Code != http.StatusOK {
-		t.Errorf("who was right before: %d", w.Code)
+	sim.Advance(time.Second)
+	if a, b := try("bob", hashedSecret, elsewhere), try("bob", hashedSecret, elsewhere); a != http.StatusOK || b != http.StatusOK {
+		t.Errorf("who is right: %d, %d", a, b)
+	}
+	for from, want := range map[string]string{"192.0.2.7:5": "192.0.2.7/32", "[2001:db8::1]:5": "2001:db8::/64", "[::ffff:192.0.2.7]:5": "192.0.2.7/32", "[fe80::1%eth0]:5": "fe80::/64", "@": "invalid Prefix"} {
+		if got := guesser(from).String(); got != want {
+			t.Errorf("%s counts as %s, want %s", from, got, want)
+		}
 	}
 }
 
@@ -391,4 +422,29 @@ func TestKeptPrivate(t *testing.T) {
 	if w := request(t, h, "GET", "/cached", elsewhere); w.Header().Get("Cache-Control") != "public, max-age=9" {
 		t.Errorf("%v", w.Header())
 	}
+}
+
+// Whatever comes as a token, it is one that was signed, or refused.
+func FuzzToken(f *testing.F) {
+	now := time.Unix(asked, 0)
+	good, err := (&Token{Stream: "x/*", From: now, To: now.Add(time.Hour), NotBefore: now, Expires: now.Add(time.Minute)}).Sign(tokenSecret)
+	if err != nil {
+		f.Fatal(err)
+	}
+	other, err := (&Token{Stream: "x", Expires: now.Add(time.Minute)}).Sign(otherSecret)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{good, other, "", "..", "eyJhbGciOiJub25lIn0.e30.", good[:len(good)-1], strings.Repeat("a.", 10)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := openToken(text, []string{tokenSecret}, now)
+		if err == nil && text != good {
+			t.Fatalf("%q is taken for %+v", text, got)
+		}
+		if err != errTokenWrong && err != errTokenEarly && err != errTokenExpired && err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+	})
 }
