@@ -114,6 +114,9 @@ func (l *Layout) fragment(c Choice, cut *Cut, load func(*archive.Element) (*Layo
 		if c.Keyframes {
 			p.keyframe(cut.To - cut.From)
 		}
+		for j, delay := 0, l.delay(k); delay != 0 && j < len(p.samples); j++ {
+			p.samples[j].dts += delay
+		}
 		if len(p.samples) > 0 {
 			parts = append(parts, p)
 		}
@@ -124,17 +127,30 @@ func (l *Layout) fragment(c Choice, cut *Cut, load func(*archive.Element) (*Layo
 	return f, f.write(l.frag.Sequence, parts)
 }
 
-// untouched says whether tracks are all that there are, in their order.
+// untouched says whether tracks are all that there are, in their order, and as
+// players want them.
 func (l *Layout) untouched(tracks []int) bool {
 	if len(tracks) != len(l.frag.Tracks) {
 		return false
 	}
 	for i, k := range tracks {
-		if i != k {
+		if i != k || l.delay(k) != 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// delay is how much later the first picture of a video track is presented than
+// decoded. Players get decode times that are so much later: a fragment is then
+// decoded from when it is presented (as ISO/IEC 23000-19 7.5.17 has it), where
+// browsers would otherwise leave a hole behind each break.
+func (l *Layout) delay(k int) int64 {
+	t := &l.frag.Tracks[k]
+	if !l.movie.init.Tracks[k].Config.Codec.IsVideo() || len(t.Samples) == 0 {
+		return 0
+	}
+	return min(max(t.Samples[0].PTS-t.Samples[0].DTS, 0), m4f.Timescale)
 }
 
 // part is a track of the layout, as track id.
