@@ -23,20 +23,11 @@ const (
 // the one to present, and the second where the first is refused. Empty lines
 // are passed over.
 func LoadClusterKeys(path string) ([]string, error) {
-	f, err := os.Open(path)
+	text, err := readText(path, maxKeyFile)
 	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
-		return nil, fmt.Errorf("cluster key file %s cannot be read: %w", path, err)
+		return nil, fmt.Errorf("cluster key file %w", err)
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("cluster key file %s cannot be read: %w", path, err)
-	}
-	keys, err := parseKeys(string(b))
+	keys, err := parseKeys(text)
 	if err != nil {
 		return nil, fmt.Errorf("cluster key file %s: %w", path, err)
 	}
@@ -45,9 +36,6 @@ func LoadClusterKeys(path string) ([]string, error) {
 
 // parseKeys reads the text of a cluster key file.
 func parseKeys(text string) ([]string, error) {
-	if len(text) > maxKeyFile {
-		return nil, fmt.Errorf("longer than %d bytes; it holds one key on a line", maxKeyFile)
-	}
 	var keys []string
 	n := 0
 	for line := range strings.Lines(text) {
@@ -81,4 +69,25 @@ func validKey(key string) error {
 		return errors.New("the cluster key holds a control character; write it on one line of text")
 	}
 	return nil
+}
+
+// readText reads a file of at most so many bytes. The error names the file.
+func readText(path string, most int64) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return "", fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	if int64(len(b)) > most {
+		return "", fmt.Errorf("%s is longer than %d bytes", path, most)
+	}
+	return string(b), nil
 }

@@ -3,9 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -115,7 +113,7 @@ func accessInFile() []directive[*Config] {
 func LoadAccess(path string) (*Access, error) {
 	src, err := readText(path, maxFile)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	r := &reader{file: path}
 	a := &Access{}
@@ -338,7 +336,7 @@ func LoadAPIKey(path string) (string, error) { return firstSecret(path, "key of 
 func firstSecret(path, what string, least int) (string, error) {
 	text, err := readText(path, maxKeyFile)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
+		return "", err
 	}
 	var secrets []string
 	if err := takeSecrets(&secrets, what, text, least); err != nil {
@@ -365,33 +363,12 @@ func (a *Access) readFiles(dir string) (Pos, error) {
 			path = filepath.Join(dir, path)
 		}
 		text, err := readText(path, maxKeyFile)
-		if err == nil {
-			err = f.take(text)
-		}
 		if err != nil {
+			return f.at, fmt.Errorf("%s %w", f.what, err)
+		}
+		if err := f.take(text); err != nil {
 			return f.at, fmt.Errorf("%s %s: %w", f.what, path, err)
 		}
 	}
 	return Pos{}, nil
-}
-
-// readText reads a file of at most so many bytes.
-func readText(path string, most int64) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
-		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	if int64(len(b)) > most {
-		return "", fmt.Errorf("longer than %d bytes", most)
-	}
-	return string(b), nil
 }
