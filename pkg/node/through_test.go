@@ -70,17 +70,27 @@ func TestPlayedIsFetched(t *testing.T) {
 	lost := newNode(t, "lost", "")
 	fillStream(t, lost, segs[:20])
 	fillStream(t, lost, segs[50:])
-	for _, n := range []*testNode{joined, lost} {
+	saved := newNode(t, "saved", "")
+	want, _ := export(t, peer.stream(example), 0, 0)
+	for _, n := range []*testNode{joined, lost, saved} {
 		n.configure(fmt.Sprintf("http 127.0.0.1:%%PORT;\nstream %s { url m4f://127.0.0.1:%d/%s; dvr %%DIR 3d; }\n", example, peer.port, example))
 		n.up()
 	}
-	for _, n := range []*testNode{joined, lost} {
+	for _, n := range []*testNode{joined, lost, saved} {
 		t.Run(n.name, func(t *testing.T) {
 			within(t, 30*time.Second, "the peer is reached", func() bool {
 				st := n.status()
 				return st != nil && len(st.Streams) == 1 && len(st.Streams[0].Peers) == 1 && st.Streams[0].Peers[0].Reachable
 			})
 			url := fmt.Sprintf("http://127.0.0.1:%d/%s/archive-%d-%d", n.port, example, began.Unix(), int(length.Seconds()))
+			download := func() {
+				if got := fetch(t, url+".mp4"); !bytes.Equal(got, want) {
+					t.Errorf("a download has %d bytes, an export of the peer %d, or others", len(got), len(want))
+				}
+			}
+			if n == saved {
+				download()
+			}
 			// Many viewers of the middle at once.
 			var wg sync.WaitGroup
 			for range 8 {
@@ -109,10 +119,7 @@ func TestPlayedIsFetched(t *testing.T) {
 			if recs := recordsOf(t, have); recs != len(segs) {
 				t.Errorf("%d segments are stored, want %d: some were fetched twice", recs, len(segs))
 			}
-			want, _ := export(t, peer.stream(example), 0, 0)
-			if got := fetch(t, url+".mp4"); !bytes.Equal(got, want) {
-				t.Errorf("a download has %d bytes, an export of the peer %d, or others", len(got), len(want))
-			}
+			download()
 		})
 	}
 }

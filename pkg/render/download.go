@@ -34,6 +34,7 @@ import (
 type Download struct {
 	archive *archive.Stream
 	format  Format
+	fetch   func(ctx context.Context, from, to m4f.UTC) error
 	plan    plan
 	runs    []run
 	count   int // pieces
@@ -59,6 +60,9 @@ type run struct {
 	bytes  int64    // of its segments' media
 	offset int64    // of its first byte in the file
 	sizes  []uint32 // of its pieces in the file, where they do not follow from their lengths
+	// offered are its segments where they were not in the archive, and place says
+	// nothing.
+	offered []archive.Record
 }
 
 // NewDownload settles what a span's file is. It reads the index, and a few
@@ -66,15 +70,35 @@ type run struct {
 // those at the start of a new timeline; of a transport stream, the head of each
 // segment. ErrEmpty: nothing is recorded in the span.
 func NewDownload(ctx context.Context, a *archive.Stream, opt Options) (*Download, error) {
-	d := &Download{archive: a, format: opt.Format}
+	return NewDownloadWith(ctx, a, opt, Offer{})
+}
+
+// Offer is what can be fetched of a span into the archive.
+type Offer struct {
+	Records []archive.Record
+	// Fetch returns when the segments of a span are in the archive.
+	Fetch func(ctx context.Context, from, to m4f.UTC) error
+}
+
+// NewDownloadWith is NewDownload for the view that the archive has together with
+// what is offered to it. That is fetched when it is written or has to be looked
+// at, some segments at a time.
+func NewDownloadWith(ctx context.Context, a *archive.Stream, opt Options, offer Offer) (*Download, error) {
+	d := &Download{archive: a, format: opt.Format, fetch: offer.Fetch}
 	b := &layout{Download: d, sum: sha256.New()}
-	err := a.EachPiece(opt.From, opt.To, func(p archive.Piece) {
+	add := func(p archive.Piece, here bool) {
 		if b.err == nil && opt.inside(p) {
 			if b.err = ctx.Err(); b.err == nil {
-				b.err = b.add(p)
+				b.err = b.add(ctx, p, here)
 			}
 		}
-	})
+	}
+	var err error
+	if len(offer.Records) == 0 {
+		err = a.EachPiece(opt.From, opt.To, func(p archive.Piece) { add(p, true) })
+	} else {
+		err = eachOffered(a, opt, offer.Records, add)
+	}
 	if err = errors.Join(err, b.err); err != nil {
 		return nil, err
 	}
@@ -87,6 +111,31 @@ func NewDownload(ctx context.Context, a *archive.Stream, opt Options) (*Download
 	}
 	d.tag = hex.EncodeToString(b.sum.Sum(nil)[:16])
 	return d, nil
+}
+
+// eachOffered calls fn with the pieces of the view that an archive has together
+// with what is offered to it, and says which are in the archive.
+func eachOffered(a *archive.Stream, opt Options, offered []archive.Record, fn func(p archive.Piece, here bool)) error {
+	own, err := a.Span(opt.From, opt.To)
+	if err != nil {
+		return err
+	}
+	recs := make([]archive.Record, 0, len(own)+len(offered))
+	here := make(map[m4f.Identity]*archive.Element, len(own))
+	for i := range own {
+		recs = append(recs, own[i].Record)
+		here[own[i].ID] = &own[i]
+	}
+	for _, p := range archive.Pieces(archive.View(append(recs, offered...))) {
+		e, ok := here[p.ID]
+		if ok { // it is read from there
+			shown := *e
+			shown.Record, shown.Parts = p.Record, p.Element.Parts
+			p.Element = &shown
+		}
+		fn(p, ok)
+	}
+	return nil
 }
 
 // Size is the length of the file in bytes.
@@ -108,8 +157,9 @@ type layout struct {
 	err    error
 }
 
-// add takes in one more piece behind the others.
-func (b *layout) add(piece archive.Piece) error {
+// add takes in one more piece behind the others; here: its segment is in the
+// archive.
+func (b *layout) add(ctx context.Context, piece archive.Piece, here bool) error {
 	e := *piece.Element
 	piece.Element = &e
 	last := &b.last
@@ -119,6 +169,11 @@ func (b *layout) add(piece archive.Piece) error {
 	next := b.plan.place(last, piece)
 	m := b.plan.inits[e.Init]
 	if m == nil {
+		if !here {
+			if err := b.fetch(ctx, e.UTC, e.End()); err != nil {
+				return err
+			}
+		}
 		var err error
 		if m, err = b.plan.findInit(b.archive, &e); err != nil {
 			return err
@@ -128,17 +183,32 @@ func (b *layout) add(piece archive.Piece) error {
 	b.note(&next)
 	at := e.Place()
 	whole := piece.Part == archive.Part{To: int64(e.Duration)}
-	if n := len(b.runs); n > 0 && whole && b.runs[n-1].whole && b.lastAt.Next(at) && next.joins && !next.fresh &&
-		next.start == last.start+int64(last.Duration) {
-		b.runs[n-1].n++
-		b.runs[n-1].bytes += int64(e.Length)
+	if r := b.follows(&next, at, here, whole); r != nil {
+		r.n++
+		r.bytes += int64(e.Length)
 	} else {
 		b.runs = append(b.runs, run{place: at, first: b.count, n: 1, init: m, part: piece.Part, whole: whole,
 			start: next.start, joins: next.joins, fresh: next.fresh, bytes: int64(e.Length)})
 	}
+	if !here {
+		r := &b.runs[len(b.runs)-1]
+		r.offered = append(r.offered, e.Record)
+	}
 	b.last, b.lastAt = next, at
 	b.count++
 	return nil
+}
+
+// follows is the run that a piece goes on with, or nil.
+func (b *layout) follows(next *placed, at archive.Place, here, whole bool) *run {
+	if len(b.runs) == 0 || !whole || !next.joins || next.fresh || next.start != b.last.start+int64(b.last.Duration) {
+		return nil
+	}
+	r := &b.runs[len(b.runs)-1]
+	if !r.whole || r.init != b.plan.inits[next.Init] || here != (r.offered == nil) || here && !b.lastAt.Next(at) {
+		return nil
+	}
+	return r
 }
 
 // note adds a piece to what the tag says: all that the file's bytes depend on.
@@ -261,7 +331,7 @@ func (w *downloadWalker) piece(i int) (*placed, error) {
 	k := w.d.runOf(i)
 	r := &w.d.runs[k]
 	if k != w.at {
-		els, err := w.d.archive.At(r.place, r.n)
+		els, err := w.d.elements(r)
 		if err != nil {
 			return nil, err
 		}
@@ -277,8 +347,40 @@ func (w *downloadWalker) piece(i int) (*placed, error) {
 	return &w.pieces[i-r.first], nil
 }
 
+// elements are the segments of a run, shown whole.
+func (d *Download) elements(r *run) ([]archive.Element, error) {
+	if r.offered == nil {
+		return d.archive.At(r.place, r.n)
+	}
+	els := make([]archive.Element, len(r.offered))
+	for i := range els {
+		els[i] = archive.Element{Record: r.offered[i], Parts: []archive.Part{{To: int64(r.offered[i].Duration)}}}
+	}
+	return els, nil
+}
+
 func (w *downloadWalker) open(p *placed, init *m4f.Init, c *chunk) (*m4f.Fragment, error) {
-	return openHead(w.d.archive, p.Element, init, c)
+	f, err := openHead(w.d.archive, p.Element, init, c)
+	if r := &w.d.runs[w.at]; errors.Is(err, archive.ErrNoSegment) && r.offered != nil {
+		if err := w.d.fetch(w.ctx, p.UTC, r.ahead(p.UTC)); err != nil {
+			return nil, err
+		}
+		return openHead(w.d.archive, p.Element, init, c)
+	}
+	return f, err
+}
+
+// fetchAhead is how much is fetched at a time of what is offered.
+const fetchAhead = 30 * m4f.Timescale
+
+// ahead is the end of what is fetched at once from a time on.
+func (r *run) ahead(from m4f.UTC) (to m4f.UTC) {
+	for i := range r.offered {
+		if o := &r.offered[i]; o.UTC <= from || o.End() <= from+fetchAhead {
+			to = o.End()
+		}
+	}
+	return to
 }
 
 // firstRead is how much is read of a segment at first: most heads are shorter.

@@ -181,6 +181,74 @@ func TestDownloadStandsStill(t *testing.T) {
 	}
 }
 
+// TestDownloadOfWhatIsOffered: what is only offered is in the file, is fetched as
+// it is written, and is the same as where it was there all the time.
+func TestDownloadOfWhatIsOffered(t *testing.T) {
+	segs := record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 80 * second, RestartEvery: 50 * second}), 2*second)
+	for name, have := range map[string][]*m4f.Segment{
+		"a gap": slices.Concat(segs[:5], segs[35:]), "all": nil, "the start": segs[20:], "every other": everyOther(segs),
+	} {
+		t.Run(name, func(t *testing.T) {
+			full := stored(t, segs...)
+			want, _ := exportBytes(t, bounded{full}, Options{})
+			a := stored(t, have...)
+			var offer Offer
+			els, err := full.Span(0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range els {
+				offer.Records = append(offer.Records, els[i].Record)
+			}
+			asked := 0
+			offer.Fetch = func(_ context.Context, from, to m4f.UTC) error {
+				asked++
+				var new []*m4f.Segment
+				for _, s := range segs {
+					if here, err := a.Has(s.Header.ID, 0); err == nil && !here && s.Header.UTC < to && s.Header.End() > from {
+						new = append(new, s)
+					}
+				}
+				keepAll(t, a, new...)
+				return nil
+			}
+			d, err := NewDownloadWith(context.Background(), a, Options{}, offer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first := asked; name == "a gap" && first > 3 {
+				t.Errorf("%d spans were fetched before anything was written", first)
+			}
+			if same, err := NewDownload(context.Background(), full, Options{}); err != nil || same.Tag() != d.Tag() {
+				t.Errorf("the tag is not that of the same file (%v)", err)
+			}
+			checkRanges(t, d, want)
+			if asked == 0 {
+				t.Error("nothing was fetched")
+			}
+		})
+	}
+	a := stored(t, segs[:5]...)
+	failed := errors.New("gone")
+	d, err := NewDownloadWith(context.Background(), a, Options{}, Offer{
+		Records: []archive.Record{{Header: segs[5].Header}}, Fetch: func(context.Context, m4f.UTC, m4f.UTC) error { return failed },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := d.WriteRange(context.Background(), &got, 0, d.Size()); !errors.Is(err, failed) || got.Len() == 0 {
+		t.Errorf("%d bytes and %v, want those of the archive and the error of the fetch", got.Len(), err)
+	}
+}
+
+func everyOther(segs []*m4f.Segment) (out []*m4f.Segment) {
+	for i := 0; i < len(segs); i += 2 {
+		out = append(out, segs[i])
+	}
+	return out
+}
+
 // TestDownloadOfWhatIsGone: a segment that vanishes ends it, and what came before
 // was right.
 func TestDownloadOfWhatIsGone(t *testing.T) {
@@ -220,7 +288,7 @@ func radio(t testing.TB, n int) *archive.Stream {
 		track := m4f.Track{Config: m4f.TrackConfig{PID: 257, StreamType: 0x0F, Codec: m4f.CodecAAC, FrameHeader: header}}
 		first := (i*length + 1919) / 1920 * 1920
 		for at := first; at < (i+1)*length; at += 1920 {
-			track.Samples = append(track.Samples, m4f.Sample{PTS: at, DTS: at, Duration: 1920, Sync: true, Data: []byte{0x21, byte(i), byte(at), 0x1C}})
+			track.Samples = append(track.Samples, m4f.Sample{PTS: at - first + first%m4f.Wrap, DTS: at - first + first%m4f.Wrap, Duration: 1920, Sync: true, Data: []byte{0x21, byte(i), byte(at), 0x1C}})
 		}
 		seg, err := m4f.Build(&m4f.SegmentSpec{
 			Header:         m4f.Header{MediaTime: first % m4f.Wrap, UTC: start.Add(first), Duration: uint32((((i+1)*length + 1919) / 1920 * 1920) - first), Flags: m4f.Keyframe},
@@ -273,13 +341,15 @@ func TestDownloadTakesLittleMemory(t *testing.T) {
 // day can be sent.
 func BenchmarkDownload(b *testing.B) {
 	a := radio(b, 24*900)
-	for _, hours := range []int{1, 24} {
-		b.Run(fmt.Sprintf("%dh", hours), func(b *testing.B) {
-			for b.Loop() {
-				if _, err := NewDownload(context.Background(), a, Options{From: start, To: start.Add(int64(hours) * 3600 * m4f.Timescale)}); err != nil {
-					b.Fatal(err)
+	for _, format := range []Format{MP4, TS} {
+		for _, hours := range []int{1, 24} {
+			b.Run(fmt.Sprintf("%s/%dh", []string{"mp4", "ts"}[format], hours), func(b *testing.B) {
+				for b.Loop() {
+					if _, err := NewDownload(context.Background(), a, Options{Format: format, From: start, To: start.Add(int64(hours) * 3600 * m4f.Timescale)}); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

@@ -61,8 +61,11 @@ func (h *downloads) download(q *play) error {
 	if err != nil {
 		return err
 	}
-	d, err := h.last.find(q, render.Options{From: from, To: to, Format: format}, func() error {
-		return h.fetchThrough(q, from, to, downloadWait)
+	d, err := h.last.find(q, render.Options{From: from, To: to, Format: format}, func() (render.Offer, error) {
+		if format == render.TS { // its length follows from all of the segments
+			return render.Offer{}, h.fetchThrough(q, from, to, downloadWait)
+		}
+		return h.offered(q, from, to)
 	})
 	if errors.Is(err, render.ErrEmpty) {
 		return m4fhttp.Problemf(http.StatusNotFound, "nothing is recorded in this span; /api/v1/coverage says what is")
@@ -110,18 +113,19 @@ const (
 )
 
 // find returns what a request asks for. One for all of a file gets it as the
-// archive has it now, after what is missing was fetched.
-func (s *downloadStore) find(q *play, opt render.Options, fetch func() error) (*render.Download, error) {
+// archive has it now, with what peers offer.
+func (s *downloadStore) find(q *play, opt render.Options, offer func() (render.Offer, error)) (*render.Download, error) {
 	key := downloadKey{q.name, opt.From, opt.To, opt.Format}
 	if q.r.Header.Get("Range") != "" {
 		if d := s.get(key, q.r.Header.Get("If-Range")); d != nil {
 			return d, nil
 		}
 	}
-	if err := fetch(); err != nil {
+	o, err := offer()
+	if err != nil {
 		return nil, err
 	}
-	d, err := render.NewDownload(q.r.Context(), q.archive, opt)
+	d, err := render.NewDownloadWith(q.r.Context(), q.archive, opt, o)
 	if err == nil {
 		s.put(key, d)
 	}

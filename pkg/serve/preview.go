@@ -20,6 +20,9 @@ func (h *Handler) preview(q *play) error {
 	if err := permitSpan(q.r, at, at); err != nil {
 		return err
 	}
+	if err := h.fetchThrough(q, at, at.Add(m4f.Timescale), previewWait); err != nil {
+		return err
+	}
 	pic, err := render.Preview(q.r.Context(), q.archive, at)
 	if errors.Is(err, render.ErrNoPicture) {
 		return m4fhttp.Problemf(http.StatusNotFound, "%v", err)

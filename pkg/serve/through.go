@@ -3,24 +3,65 @@ package serve
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/render"
 )
 
-// downloadWait is for how long a download waits for what peers have of its span.
-const downloadWait = 20 * time.Second
+const (
+	// downloadWait is for how long a download of a transport stream waits for what
+	// peers have of its span, and stretchWait any other for each stretch.
+	downloadWait = time.Minute
+	stretchWait  = 30 * time.Second
+	// previewWait is for how long a picture waits.
+	previewWait = 3 * time.Second
+	// mostGaps bounds the gaps of a span that peers are asked about.
+	mostGaps = 256
+)
+
+// offered is what peers have of a span that this archive lacks, and how it is
+// fetched.
+func (h *Handler) offered(q *play, from, to m4f.UTC) (o render.Offer, err error) {
+	healer, ok := h.node.(Healer)
+	if !ok {
+		return o, nil
+	}
+	gaps, err := missing(q.archive, from, min(to, h.play.now()-settling))
+	if err != nil {
+		return o, err
+	}
+	for _, g := range gaps[:min(len(gaps), mostGaps)] {
+		recs, err := healer.Offered(q.r.Context(), q.name, g.From, g.To)
+		if err != nil {
+			return o, err
+		}
+		o.Records = append(o.Records, recs...)
+	}
+	name := q.name
+	o.Fetch = func(ctx context.Context, from, to m4f.UTC) error {
+		ctx, cancel := context.WithTimeout(ctx, stretchWait)
+		defer cancel()
+		if err := healer.Heal(ctx, name, from, to); err != nil {
+			return m4fhttp.Problemf(http.StatusServiceUnavailable, "a peer has this and it could not be fetched: %s", m4fhttp.Clip(err.Error()))
+		}
+		return nil
+	}
+	return o, nil
+}
 
 // fetchThrough has the node fetch what its archive lacks of a span and peers
-// have, for as long as wait. What could not be had by then is fetched on, and is
-// not there for this request.
+// have, for as long as wait. What could not be had by then is not there for this
+// request.
 func (h *Handler) fetchThrough(q *play, from, to m4f.UTC, wait time.Duration) error {
 	healer, ok := h.node.(Healer)
 	if !ok {
 		return nil
 	}
-	missing, err := missing(q.archive, from, to)
+	missing, err := missing(q.archive, from, min(to, h.play.now()-settling))
 	if err != nil || len(missing) == 0 {
 		return err
 	}
@@ -37,6 +78,9 @@ func (h *Handler) fetchThrough(q *play, from, to m4f.UTC, wait time.Duration) er
 // missing is what an archive has nothing of in a span: also from before it began.
 func missing(a *archive.Stream, from, to m4f.UTC) ([]archive.Gap, error) {
 	const least = m4f.Timescale / 4 // what nodes may differ by is none
+	if from >= to {
+		return nil, nil
+	}
 	have, err := a.Coverage(from, to)
 	if err != nil {
 		return nil, err
