@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,11 +77,37 @@ func (l *lab) finish(ctx context.Context) (*outcome, error) {
 		o.peak = max(o.peak, n.peak)
 	}
 	for s := range l.streams {
+		if err := l.keepExpected(s); err != nil {
+			return o, err
+		}
 		if err := l.check(ctx, s, o); err != nil {
 			return o, err
 		}
 	}
 	return o, nil
+}
+
+// keepExpected writes what must come of a stream beside the archives, for
+// whoever looks into a failure.
+func (l *lab) keepExpected(s int) error {
+	type segment struct {
+		ID                  string
+		First, Last         uint64 // pictures
+		DueFrom, DueTo      uint64 // of them, [DueFrom, DueTo) must be there
+		Clean               []bool // at each node's reception
+		Together, EndsClean bool
+		Sent, Done          time.Time
+	}
+	var list []segment
+	src := l.sources[s]
+	for _, e := range l.expect(s) {
+		list = append(list, segment{e.id.String(), e.first, e.last, e.from, e.to, e.clean, e.due, e.sure, src.times[e.reference.from], src.times[e.done]})
+	}
+	b, err := json.MarshalIndent(list, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.dir, l.streams[s]+"-expected.json"), b, 0o644)
 }
 
 // settle waits until all archives are equal and hold clean what is due, or do

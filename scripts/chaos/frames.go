@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ func decode(ctx context.Context, file string) (*decoded, error) {
 		return nil, err
 	}
 	d := &decoded{inside: testsrc.FrameNumbers(b)}
-	samples, _, err := frameCRCs(ctx, file, "-c", "copy")
+	samples, _, err := frameCRCs(ctx, file, copied)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func decode(ctx context.Context, file string) (*decoded, error) {
 	for i, s := range samples {
 		number[s.pts] = d.inside[i]
 	}
-	pictures, complaints, err := frameCRCs(ctx, file, shown...)
+	pictures, complaints, err := frameCRCs(ctx, file, shown)
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +69,17 @@ func decode(ctx context.Context, file string) (*decoded, error) {
 	return d, nil
 }
 
-// shown makes ffmpeg decode, and keep each picture and its time as they are.
-var shown = []string{"-fps_mode", "passthrough", "-enc_time_base", "-1"}
+// What ffmpeg is to do with the pictures of a file.
+var (
+	// copied: list them as they are in the file.
+	copied = how{out: []string{"-c", "copy"}}
+	// shown: decode, and keep each picture and its own time. Where pictures are
+	// missing, ffmpeg would rather believe the times of decoding.
+	shown = how{in: []string{"-fflags", "+igndts"}, out: []string{"-fps_mode", "passthrough", "-enc_time_base", "-1"}}
+)
+
+// how are ffmpeg's options of a file that is read and of what is written.
+type how struct{ in, out []string }
 
 // frameCRC is a line of ffmpeg's framecrc.
 type frameCRC struct {
@@ -79,9 +89,10 @@ type frameCRC struct {
 
 // frameCRCs has ffmpeg list the pictures of a file, in the order in which it
 // reads or shows them, and says what it complained of.
-func frameCRCs(ctx context.Context, file string, how ...string) (list []frameCRC, complaints []string, err error) {
-	args := append([]string{"-hide_banner", "-nostats", "-nostdin", "-v", "warning", "-copyts", "-i", file, "-map", "0:v"}, how...)
-	cmd := exec.CommandContext(ctx, "ffmpeg", append(args, "-f", "framecrc", "-")...)
+func frameCRCs(ctx context.Context, file string, do how) (list []frameCRC, complaints []string, err error) {
+	cmd := exec.CommandContext(ctx, "ffmpeg", slices.Concat(
+		[]string{"-hide_banner", "-nostats", "-nostdin", "-v", "warning", "-copyts"}, do.in, []string{"-i", file, "-map", "0:v"}, do.out,
+		[]string{"-f", "framecrc", "-"})...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
@@ -126,12 +137,12 @@ var looksOnce = sync.OnceValues(func() ([]string, error) {
 	if _, err := g.WriteTo(f); err != nil {
 		return nil, err
 	}
-	list, complaints, err := frameCRCs(context.Background(), f.Name(), shown...)
+	list, complaints, err := frameCRCs(context.Background(), f.Name(), shown)
 	if err != nil || len(list) != loop || len(complaints) > 0 {
 		return nil, fmt.Errorf("decoding the test stream: %d pictures, %q, %w", len(list), complaints, err)
 	}
 	// Shown order to numbers: the stream itself numbers in decoding order.
-	samples, _, err := frameCRCs(context.Background(), f.Name(), "-c", "copy")
+	samples, _, err := frameCRCs(context.Background(), f.Name(), copied)
 	if err != nil || len(samples) != loop {
 		return nil, fmt.Errorf("reading the test stream: %d samples: %w", len(samples), err)
 	}
