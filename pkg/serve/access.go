@@ -59,6 +59,8 @@ func (h *Handler) readers(next http.HandlerFunc) http.Handler {
 			return
 		}
 		m4fhttp.Trust(r.Context())
+		r, done := h.access.hold(r, h.access.read)
+		defer done()
 		next(w, r)
 	})
 }

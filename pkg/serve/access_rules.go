@@ -1,12 +1,15 @@
 package serve
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +29,8 @@ type Access struct {
 	tries *tries // of passwords
 
 	mu      sync.Mutex
-	refused int // wrong passwords, tokens and keys since the last line in the log
+	held    map[*held]bool // answers under way
+	refused int            // wrong passwords, tokens and keys since the last line in the log
 	logged  time.Time
 }
 
@@ -50,12 +54,12 @@ func NewAccess(c *config.Access, cl clock.Clock, log *slog.Logger) *Access {
 	if log == nil {
 		log = slog.Default()
 	}
-	a := &Access{clock: cl, log: log, tries: newTries()}
+	a := &Access{clock: cl, log: log, tries: newTries(), held: map[*held]bool{}}
 	a.Set(c)
 	return a
 }
 
-// Set changes the rules. Answers under way go on.
+// Set changes the rules. Answers under way that they refuse end.
 func (a *Access) Set(c *config.Access) {
 	r := &rules{Access: *c, read: digests(c.ReadKeys), write: digests(c.WriteKeys), known: newKnown()}
 	for _, u := range c.Users {
@@ -68,6 +72,39 @@ func (a *Access) Set(c *config.Access) {
 		r.users = append(r.users, one)
 	}
 	a.rules.Store(r)
+	a.mu.Lock()
+	all := slices.Collect(maps.Keys(a.held))
+	a.mu.Unlock()
+	for _, x := range all {
+		if x.may() != nil {
+			x.cancel()
+		}
+	}
+}
+
+// held is an answer that goes on for as long as the rules allow it.
+type held struct {
+	may    func() *refusal
+	cancel context.CancelFunc
+}
+
+// hold returns a request that ends when changed rules refuse it, by the judgement
+// that has just let it in. The function gives it up.
+func (a *Access) hold(r *http.Request, may func(*http.Request) *refusal) (*http.Request, func()) {
+	ctx, cancel := context.WithCancel(r.Context())
+	x := &held{func() *refusal { return may(r) }, cancel}
+	a.mu.Lock()
+	a.held[x] = true
+	a.mu.Unlock()
+	if x.may() != nil { // the rules have just changed
+		cancel()
+	}
+	return r.WithContext(ctx), func() {
+		cancel()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.held, x)
+	}
 }
 
 func digests(secrets []string) []digest {

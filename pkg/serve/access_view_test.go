@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -355,6 +356,36 @@ func TestAccessChanges(t *testing.T) {
 	if a, b := try("one"), try("two"); a != 403 || b != 403 {
 		t.Error(a, b)
 	}
+}
+
+// An answer of the API that goes on ends when other rules refuse it.
+func TestWithdrawn(t *testing.T) {
+	c := config.Access{ReadKeys: []string{readKey}, WriteKeys: []string{writeKey}}
+	h := accessHandler(t, c, nil, io.Discard)
+	begun, ended := make(chan struct{}, 2), make(chan string, 2)
+	h.mux.Handle("GET /api/v1/on", h.readers(func(_ http.ResponseWriter, r *http.Request) {
+		begun <- struct{}{}
+		<-r.Context().Done()
+		ended <- r.Header.Get("Authorization")
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, k := range []string{readKey, writeKey} {
+		r := httptest.NewRequest("GET", "/api/v1/on", nil).WithContext(ctx)
+		r.Header.Set("Authorization", "Bearer "+k)
+		go h.ServeHTTP(httptest.NewRecorder(), r)
+		<-begun
+	}
+	h.access.Set(&config.Access{ReadKeys: []string{"another key that reads"}, WriteKeys: c.WriteKeys})
+	if k := <-ended; k != "Bearer "+readKey {
+		t.Errorf("it ended for %s", k)
+	}
+	select {
+	case k := <-ended:
+		t.Errorf("it ended for %s", k)
+	default:
+	}
+	cancel()
+	<-ended
 }
 
 // Pages of the sites that are named may read, and browsers are told beforehand.
