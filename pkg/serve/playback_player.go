@@ -142,7 +142,11 @@ func (p *player) view(ctx context.Context, a *archive.Stream, name string, from,
 		return v, nil
 	}
 	var offered []archive.Record
+	began := time.Now()
 	for _, g := range p.holes(v.pieces, from, to) {
+		if time.Since(began) > offerTime {
+			break // peers are slow: what they have is not listed for now
+		}
 		recs, err := p.healer.Offered(ctx, name, g.From, g.To)
 		if err != nil {
 			return nil, err
@@ -172,9 +176,6 @@ func (p *player) view(ctx context.Context, a *archive.Stream, name string, from,
 func (p *player) holes(pieces []archive.Piece, from, to m4f.UTC) []archive.Gap {
 	var out []archive.Gap
 	at := from
-	if to == 0 {
-		to = p.now() - settling
-	}
 	add := func(until m4f.UTC) {
 		if at > 0 && until-at > holeSlack && len(out) < maxHoles {
 			out = append(out, archive.Gap{From: at, To: until})
@@ -182,19 +183,28 @@ func (p *player) holes(pieces []archive.Piece, from, to m4f.UTC) []archive.Gap {
 	}
 	for i := range pieces {
 		if i == 0 || !archive.Follows(pieces[i-1], pieces[i]) {
-			add(min(pieces[i].Start(), to))
+			add(pieces[i].Start())
 		}
 		at = max(at, pieces[i].Stop())
 	}
-	add(min(to, p.now()-settling))
+	// The end is told in steps, so that what peers say of it holds for a while.
+	end := (p.now() - arriving) / arriving * arriving
+	if to != 0 {
+		end = min(end, to)
+	}
+	add(end)
 	return out
 }
 
 const (
 	// holeSlack is how long a gap is that peers are asked about.
 	holeSlack = m4f.Timescale / 4
-	// settling is how long what lacks at the live end may still be on its way.
+	// settling is for how long what lacks ahead of what came live may still be on its
+	// way, and arriving how long ago it is by when the newest has come.
 	settling = 3 * m4f.Timescale
+	arriving = 10 * m4f.Timescale
+	// offerTime is for how long peers are asked what they have of one list.
+	offerTime = 3 * time.Second
 )
 
 // lister makes the entries of a view that is read piece by piece; v is the one read
