@@ -54,7 +54,7 @@ func (c *changeTeller) Serve(ctx context.Context) error {
 func (c *changeTeller) take(r *archive.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	behind := r.UTC < c.newest.Add(-liveEdge)
+	behind := r.Origin == archive.Healed || r.UTC < c.newest.Add(-liveEdge)
 	c.newest = max(c.newest, r.End())
 	if !behind {
 		return
