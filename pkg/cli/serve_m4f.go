@@ -70,8 +70,20 @@ API tells what archives alone can tell: streams, coverage, gaps, events, and spa
 to be kept. What only a node that records has, it answers with 501.
 
   GET /                           the page
-  GET /STREAM/index.m3u8          HLS, live; twindvr(1) lists what else is played
+  GET /STREAM/index.m3u8          HLS, live
+  GET /STREAM/archive-FROM-DURATION.m3u8, archive-FROM-now.m3u8
+                                  HLS of a span; of one that grows
+  GET /STREAM/timeshift_abs-UTC.m3u8, timeshift_rel-SECONDS.m3u8
+                                  HLS of what was live then, or so long ago
+  GET /STREAM/rewind-SECONDS.m3u8 HLS, live, back so far
+  GET /STREAM/index.mpd           MPEG-DASH; and of all the above, with .mpd
+  GET /STREAM/archive-FROM-DURATION.mp4, archive-FROM-DURATION.ts
+                                  a span as one file
+  GET /STREAM/preview-UTC.mp4     the keyframe of a time
   GET /api/v1/openapi.json        what the API has
+
+FROM and UTC are Unix seconds, DURATION is in seconds. With ?format=ts playlists
+have segments of transport stream.
 
 SIGHUP reads the cluster key file and the access file again. The certificate is
 read again when its files change.

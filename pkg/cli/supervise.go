@@ -37,7 +37,9 @@ func newSuperviseCmd(io IO) *cobra.Command {
 		Short: "Run a whole node: record, replicate, fail over, prune and serve",
 		Long: `Run a whole node as a configuration file says: record each stream from the first
 of its inputs that works, keep its archive equal to those of its peers, prune it
-to its depth, and serve it. twindvr.conf(5) describes the file.
+to its depth, and serve it: to its peers, and to viewers as HLS, MPEG-DASH and
+downloads, whose addresses twindvr-serve-m4f(1) lists. twindvr.conf(5) describes
+the file.
 
 SIGHUP reads the file again and applies what has changed, without touching the
 streams that have not; a file with a mistake changes nothing. SIGTERM and SIGINT
