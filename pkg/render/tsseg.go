@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,11 @@ func WriteTS(ctx context.Context, a *archive.Stream, out io.Writer, cuts []Cut) 
 		if err != nil {
 			return err
 		}
-		if err := seg.write(out, c, 0); err != nil {
+		media, err := c.read()
+		if err == nil {
+			err = seg.write(out, c, media, 0)
+		}
+		if err != nil {
 			return err
 		}
 		if i+1 == first+len(cuts) {
@@ -131,6 +136,7 @@ func newTSPiece(p *plan, c *chunk, jump bool) (*tsPiece, error) {
 			t.first, t.end = s[0].dts-c.move, max(s[n-1].dts+int64(s[n-1].dur), s[0].dts+1)-c.move
 		}
 	}
+	t.end = min(t.end, t.first+c.To-c.Part.From+maxAside)
 	t.From, t.To = t.first-mpegts.SegmentLead, t.end-mpegts.SegmentLead
 	return t, nil
 }
@@ -170,13 +176,17 @@ func (t *tsPiece) packets(c *chunk) (int, error) {
 	return mpegts.SegmentPackets(t.Program, t.To-t.From, units)
 }
 
-// write writes the piece, in so many packets, or as many as it takes if that is 0.
-func (t *tsPiece) write(out io.Writer, c *chunk, packets int) error {
+// read reads a chunk's media from its file and compares it with its identity.
+func (c *chunk) read() ([]byte, error) {
 	seg, err := c.file.Read()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	media := seg.Media
+	return seg.Media, nil
+}
+
+// write writes the piece, in so many packets, or as many as it takes if that is 0.
+func (t *tsPiece) write(out io.Writer, c *chunk, media []byte, packets int) error {
 	t.Packets = packets
 	pinned := map[int64]bool{}
 	var units []*mpegts.MuxUnit
@@ -196,7 +206,7 @@ func (t *tsPiece) write(out io.Writer, c *chunk, packets int) error {
 	if err := t.Segment.Write(&buf, units); err != nil {
 		return unreadable(c.Element, err)
 	}
-	_, err = out.Write(buf.Bytes())
+	_, err := out.Write(buf.Bytes())
 	return err
 }
 
@@ -207,10 +217,10 @@ func (w *downloadWalker) tsSize(i int, c *chunk) (int64, error) {
 		return 0, err
 	}
 	n, err := t.packets(c)
-	if err != nil {
-		return 0, unreadable(c.Element, err)
+	if size := int64(n) * mpegts.PacketSize; err == nil && size <= 2*m4f.MaxMedia {
+		return size, nil
 	}
-	return int64(n) * mpegts.PacketSize, nil
+	return 0, unreadable(c.Element, cmp.Or(err, fmt.Errorf("its samples take %d packets", n)))
 }
 
 // writeTS writes the bytes [from, to) of a piece that has size bytes.
@@ -221,7 +231,11 @@ func (w *downloadWalker) writeTS(out io.Writer, i int, c *chunk, from, to, size 
 	}
 	var buf bytes.Buffer
 	buf.Grow(int(size))
-	if err := t.write(&buf, c, int(size/mpegts.PacketSize)); err != nil {
+	media, err := c.read()
+	if err == nil {
+		err = t.write(&buf, c, media, int(size/mpegts.PacketSize))
+	}
+	if err != nil {
 		return err
 	}
 	if int64(buf.Len()) != size {

@@ -3,11 +3,14 @@ package render
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"testing"
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
 // tsDownload is a download of all of an archive as a transport stream.
@@ -66,8 +69,94 @@ func checkTS(t *testing.T, segs []*m4f.Segment, b, plain []byte) {
 	}
 	codecs, _ := tracksOf(t, segs)
 	for pid, c := range codecs {
-		if g, w := got.pieces(pid, c), want.pieces(pid, c); !slices.Equal(g, w) {
+		if g, w := got.pieces(pid, c), want.pieces(pid, c); !slices.EqualFunc(g, w, func(a, b piece) bool {
+			// Which frame of sound begins a PES packet is not told by the source.
+			return a == b || a.hash == b.hash && c.IsAudio() && a.dated != b.dated
+		}) {
 			t.Errorf("PID %d (%s): %d units, an export has %d, or others", pid, c, len(g), len(w))
 		}
 	}
+}
+
+// TestTSSlots: slots that cut segments anywhere have each picture and each sound
+// once, and go on from each other.
+func TestTSSlots(t *testing.T) {
+	segs := record(testStream(t, testsrc.Options{StartPTS: m4f.Wrap - 10*m4f.Timescale, Duration: 24 * second}), 4*second)
+	a := stored(t, segs...)
+	els, err := a.Span(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, _ := exportBytes(t, bounded{a}, Options{Format: TS})
+	first := int64(segs[0].Header.UTC) / ticksPerMS
+	for _, length := range []int64{4000, 1700, 9000} {
+		var all bytes.Buffer
+		for at := first; at < first+24_000; at += length {
+			cuts := Slot{at, at + length}.Cuts(els)
+			if len(cuts) == 0 { // what is left of the end is in the one before
+				continue
+			}
+			var b bytes.Buffer
+			if err := WriteTS(context.Background(), a, &b, cuts); err != nil {
+				t.Fatal(err)
+			}
+			if s := readTS(t, b.Bytes()); s.breaks > 0 || len(s.maps) == 0 || s.packets[0].pid != 0 {
+				t.Fatalf("slot at %d ms: %d counters broken, %d maps, and the first packet has PID %d", at-first, s.breaks, len(s.maps), s.packets[0].pid)
+			}
+			all.Write(b.Bytes())
+		}
+		checkTS(t, segs, all.Bytes(), plain)
+	}
+	if err := WriteTS(context.Background(), a, io.Discard, nil); !errors.Is(err, ErrEmpty) {
+		t.Errorf("nothing: %v, want ErrEmpty", err)
+	}
+}
+
+// FuzzTSSegment: whatever a segment's boxes say, it has as many packets as were
+// told before its samples were looked at.
+func FuzzTSSegment(f *testing.F) {
+	seeds := 0
+	for _, opt := range []testsrc.Options{{StartPTS: 90000, Duration: 3 * second}, {StartPTS: m4f.Wrap - 90000, Duration: 3 * second}} {
+		ts := testStream(f, opt)
+		for _, s := range record(ts[:len(ts)/8/188*188], second) {
+			f.Add(s.Init, s.Media)
+			seeds++
+		}
+	}
+	if seeds == 0 {
+		f.Fatal("no seeds")
+	}
+	f.Fuzz(func(t *testing.T, init, media []byte) {
+		if len(media) > 1<<20 {
+			return
+		}
+		h := m4f.Header{Init: m4f.Identify(init, nil), ID: m4f.Identify(init, media), MediaTime: 90000, UTC: start, Duration: 360000, Length: uint64(len(media))}
+		e := &archive.Element{Record: archive.Record{Header: h}, Parts: []archive.Part{{To: 360000}}}
+		p := &plan{}
+		m, err := p.know(e, init)
+		if err != nil {
+			return
+		}
+		p.tracks = mergeTracks([]*mapping{m})
+		frag, err := m4f.ParseFragment(m.init, media)
+		if err != nil || len(frag.Tracks) == 0 {
+			return
+		}
+		c := &chunk{placed: &placed{Piece: archive.Piece{Element: e, Part: e.Parts[0]}}, media: media}
+		if err := c.fill(m, frag); err != nil {
+			return
+		}
+		seg, err := newTSPiece(p, c, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := seg.packets(c)
+		if err != nil || n > 1<<16 {
+			return
+		}
+		var b bytes.Buffer
+		if err := seg.write(&b, c, media, n); err != nil || b.Len() != n*188 {
+			t.Fatalf("%d bytes for %d packets (%v)", b.Len(), n, err)
+		}
+	})
 }
