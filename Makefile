@@ -3,6 +3,7 @@
 # make test    everything that is checked
 # make chaos   kills, cuts, losses, full disks, and what they must end with
 # make install PREFIX=/usr/local
+# make deb     a Debian package
 
 GO      ?= go
 PREFIX  ?= /usr/local
@@ -16,7 +17,7 @@ TIMEOUT ?= 15m
 # Further flags of go test.
 TESTFLAGS ?=
 
-.PHONY: all build page web web-test demo test check bench chaos generate clean install uninstall deps fuzz
+.PHONY: all deb deb-test install-files build page web web-test demo test check bench chaos generate clean install uninstall deps fuzz
 
 all: build
 
@@ -95,9 +96,16 @@ FUZZPART ?=
 fuzz:
 	@scripts/fuzz.sh $(FUZZTIME) $(FUZZPART)
 
-install: build
+# The units: the service, and jobs by timers for those who run no service.
+UNITS := $(wildcard scripts/twindvr*.service scripts/twindvr*.timer)
+BINARY ?= bin/twindvr
+
+install: build install-files
+
+# What install installs, of a program that is built.
+install-files:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
-	install -m 0755 bin/twindvr $(DESTDIR)$(PREFIX)/bin/twindvr
+	install -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/twindvr
 	install -m 0644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 0644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
@@ -108,8 +116,10 @@ install: build
 	install -m 0644 completions/twindvr.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/twindvr.fish
 ifneq ($(UNITDIR),)
 	install -d $(DESTDIR)$(UNITDIR)
-	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' scripts/twindvr.service > $(DESTDIR)$(UNITDIR)/twindvr.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/twindvr.service
+	for unit in $(UNITS); do \
+		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' $$unit > $(DESTDIR)$(UNITDIR)/$$(basename $$unit) && \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$$(basename $$unit) || exit 1; \
+	done
 endif
 
 uninstall:
@@ -119,7 +129,16 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/twindvr
 	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_twindvr
 	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/twindvr.fish
-	rm -f $(DESTDIR)$(UNITDIR)/twindvr.service
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(UNITS)))
+
+# The Debian package of this machine's architecture, in bin/.
+deb: page
+	@scripts/deb/build.sh bin
+
+# It is installed, upgraded, removed and purged in a fresh system (debootstrap; needs
+# root), and looked at by lintian.
+deb-test:
+	@scripts/deb/test.sh
 
 clean:
 	rm -rf bin demo bench chaos pkg/serve/web/dist web/node_modules
