@@ -214,7 +214,10 @@ func (a *Access) read(r *http.Request) *refusal {
 	case c.Closed():
 		no = &refusal{status: http.StatusForbidden, why: "the API answers requests from the node's own machine only, and those with a key of the API"}
 	}
-	if len(c.read)+len(c.write) > 0 {
+	if len(c.read)+len(c.write) > 0 && no.status != http.StatusTooManyRequests {
+		if !c.Closed() {
+			no.why += ", or a key of the API, as Authorization: Bearer KEY"
+		}
 		no.status, no.challenge = http.StatusUnauthorized, append(no.challenge, bearerChallenge)
 	}
 	return no
