@@ -44,6 +44,19 @@
 //     program without a PID for its clock, and the last segment ahead of a gap.
 //
 // It holds about three segments in memory.
+//
+// # Files of a known length
+//
+// A Download is a file whose length is known before any of it is written, and any
+// part of which can be written alone. For that
+//
+//   - the fragment of an MP4 export is by as much longer than that of its segment
+//     as follows from the init segment, and by the parameter sets put in;
+//   - what is made of a piece depends on no more than the eight before it and the
+//     one behind it;
+//   - a transport stream is made of a mpegts.Segment for each piece, as in
+//     playlists (WriteTS), and not as an export, whose packets depend on all that
+//     came before.
 package render
 
 import (
