@@ -29,6 +29,10 @@ type through struct {
 	work    sync.WaitGroup
 	fetches map[spanKey]*playFetch
 	offers  map[spanKey]*offer
+	// Fetched since that was told last.
+	segments int
+	bytes    int64
+	told     time.Time
 }
 
 type spanKey struct{ from, to m4f.UTC }
@@ -276,6 +280,23 @@ func (t *through) run(ctx context.Context, key spanKey, f *playFetch) {
 	close(f.done)
 }
 
+// tellEvery is how often it is told that something was fetched.
+const tellEvery = time.Minute
+
+// tell tells of what was fetched, and of what was since it did so last.
+func (t *through) tell(peer string, key spanKey, res *replicate.Result) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.segments += res.Segments + res.Copied
+	t.bytes += res.Bytes
+	now := t.s.node.now()
+	if t.segments == 0 || now.Sub(t.told) < tellEvery && now.After(t.told) {
+		return
+	}
+	t.s.log.Info("fetched what is played", "peer", peer, "from", key.from.Time(), "to", key.to.Time(), "segments", t.segments, "bytes", t.bytes)
+	t.segments, t.bytes, t.told = 0, 0, now
+}
+
 // fill fetches a span from one peer after the other until it is there.
 func (t *through) fill(ctx context.Context, key spanKey) error {
 	a := t.s.archive()
@@ -298,9 +319,7 @@ func (t *through) fill(ctx context.Context, key spanKey) error {
 		if err != nil {
 			failed = append(failed, err)
 		}
-		if res.Segments+res.Copied > 0 {
-			t.s.log.Info("fetched what is played", "peer", p.URL, "from", key.from.Time(), "to", key.to.Time(), "segments", res.Segments, "bytes", res.Bytes)
-		}
+		t.tell(p.URL, key, &res)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
