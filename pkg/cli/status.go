@@ -1,31 +1,28 @@
 package cli
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"math"
-	"net/http"
-	"net/url"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/serve"
 )
 
 type statusOptions struct {
 	url     string
-	stream  string
+	stream  string // only this one
+	details string // all of this one
 	keyFile string
 	json    bool
+	watch   bool
 }
 
 // AddFlags adds the command's flags.
@@ -33,16 +30,19 @@ func (o *statusOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.stream, "stream", "", "show the stream of this `NAME` only")
 	fs.StringVar(&o.keyFile, "api-key-file", "", "present the key of the API in `FILE`, the node's api_read_key_file")
 	fs.BoolVar(&o.json, "json", false, "write one JSON object for each stream")
+	fs.BoolVar(&o.watch, "watch", false, "show it again every two seconds, until Ctrl-C")
 }
 
 func newStatusCmd(io IO) *cobra.Command {
 	var o statusOptions
 	cmd := &cobra.Command{
-		Use:   "status [URL]",
+		Use:   "status [URL] [STREAM]",
 		Short: "Show what a running node is doing",
 		Long: fmt.Sprintf(`Show what a running node is doing: for each stream its mode, the input in use, how
 far the archive lies behind the clock, gaps and damage within its depth, what
-replication has still to do and until when, and when the disk is full.
+replication has still to do and until when, and when the disk is full. With the
+name of a STREAM: all that is known of that one, with its newest gaps, why they
+are there and who has what is missing.
 
   STREAM   its name
   MODE     normal; recovery: gaps or damage are being filled from a peer;
@@ -51,21 +51,26 @@ replication has still to do and until when, and when the disk is full.
            ,unreplicated follows where no peer can be reached
   INPUT    the input in use
   LOST     packets that the input in use has lost since the node began, and how
-           often it was opened anew
+           often it was opened anew (×)
   BEHIND   from the end of the newest segment to now
   COVERS   time from the oldest segment to the newest, gaps included, of the depth
-  GAPS     gaps within the configured depth, and seconds missing
-  DAMAGED  segments recorded with loss, of all within the depth
+  GAPS     gaps within the configured depth, and how much is missing
+  DAMAGED  segments within the depth recorded with loss, and how long they last
   BACKLOG  bytes to be fetched and time left, or segments that a peer has
            listed and that are late
   DISK     when the volume is as full as its limits allow at the present rate of all
            its streams, or what is free on it where that never comes
 
+Where a terminal is too narrow, inputs are shortened and columns left out, those
+first that say nothing. Colours are used on a terminal only, and not where
+NO_COLOR is set. --watch goes on when the node is away for a while.
+
 What is wrong with a stream follows the table, one line each, and what is wrong
 with a node whose streams are recorded as it lists them (a source block).
 
 With --json a stream is an object with these fields. Times are RFC 3339,
-durations seconds, sizes bytes; what is not known is left out.
+durations seconds, sizes bytes; what is not known is left out. With a STREAM the
+object has gap_list, too, as GET /api/v1/gaps answers it.
 
   name, mode, healthy, unreplicated, retired
   problems        sentences
@@ -110,120 +115,163 @@ durations seconds, sizes bytes; what is not known is left out.
                   peer, segments, bytes, left_bytes, left_segments,
                   eta_seconds, error
 
-URL is that of a node; http://127.0.0.1:%d unless given. The API answers the node's
-own machine, and who has a key of it (api_read_key in twindvr.conf(5)).
+A STREAM whose name looks like a URL or HOST:PORT comes behind the URL. URL is that
+of a node; http://127.0.0.1:%d unless given. The API answers
+the node's own machine, and who has a key of it (api_read_key in twindvr.conf(5)).
 
 Exit status: 0 every stream and source is healthy, 1 one is not, 2 trouble.`, config.DefaultPort),
 		Example: `  twindvr status
+  twindvr status sport/hd
+  twindvr status --watch http://127.0.0.1:8082
   twindvr status --stream sport/hd --json http://127.0.0.1:8082`,
-		Args: wantArgs("[URL]"),
+		Args: wantArgs("[URL]", "[STREAM]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				o.url = args[0]
+			if err := o.take(args); err != nil {
+				return usageError{cmd, err}
 			}
-			return runStatus(cmd.Context(), o, io)
+			return runStatus(cmd.Context(), &o, io)
 		},
 	}
 	o.AddFlags(cmd.Flags())
 	return cmd
 }
 
-func runStatus(ctx context.Context, o statusOptions, io IO) error {
-	base, err := nodeURL(o.url)
-	if err != nil {
-		return err
+// take reads the arguments: a node's address, a stream, or one behind the other.
+func (o *statusOptions) take(args []string) error {
+	if len(args) > 0 && (len(args) == 2 || isNode(args[0])) {
+		o.url, args = args[0], args[1:]
 	}
-	key := ""
-	if o.keyFile != "" {
-		if key, err = config.LoadAPIKey(o.keyFile); err != nil {
-			return err
+	if len(args) > 0 {
+		if o.stream != "" {
+			return fmt.Errorf("unexpected argument %q beside --stream %s; give one of them", args[0], o.stream)
 		}
-	}
-	st, err := fetchStatus(ctx, base, key)
-	if err != nil {
-		return err
-	}
-	if o.stream != "" {
-		if err := onlyStream(st, o.stream); err != nil {
-			return err
-		}
-	}
-	if o.json {
-		out := newJSONLines(io.Out)
-		for i := range st.Streams {
-			if err := out.Write(&st.Streams[i]); err != nil {
-				return err
-			}
-		}
-		if err := out.Flush(); err != nil {
-			return err
-		}
-	} else if err := printStatus(io.Out, st); err != nil {
-		return err
-	}
-	if !st.Healthy {
-		return &StatusError{}
+		o.details = args[0]
 	}
 	return nil
 }
 
-// nodeURL reads a node's address: a URL, HOST:PORT or :PORT.
-func nodeURL(s string) (string, error) {
-	if s == "" {
-		return fmt.Sprintf("http://127.0.0.1:%d", config.DefaultPort), nil
+// isNode says whether an argument is a node's address: names of streams seldom
+// look like one.
+func isNode(arg string) bool {
+	if strings.Contains(arg, "://") {
+		return true
 	}
-	if !strings.Contains(s, "://") {
-		if strings.HasPrefix(s, ":") {
-			s = "127.0.0.1" + s
-		}
-		s = "http://" + s
+	_, port, err := net.SplitHostPort(arg)
+	if err != nil {
+		return false
 	}
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", fmt.Errorf("%q is no address of a node; write http://HOST:PORT, or https://HOST:PORT where it speaks TLS", s)
-	}
-	return u.Scheme + "://" + u.Host, nil
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
-// maxStatus bounds a node's answer in bytes.
-const maxStatus = 64 << 20
+func runStatus(ctx context.Context, o *statusOptions, io IO) error {
+	c, err := newAPIClient(o.url, o.keyFile)
+	if err != nil {
+		return err
+	}
+	if o.watch && !o.json {
+		return watch(ctx, io, func(ctx context.Context, height int) ([]string, error) {
+			lines, _, err := o.look(ctx, c, io, height > 0)
+			return lines, err
+		})
+	}
+	for {
+		healthy, err := o.once(ctx, c, io)
+		switch {
+		case o.watch && ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case o.watch:
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-io.Clock.After(watchEvery):
+			}
+		case !healthy:
+			return &StatusError{}
+		default:
+			return nil
+		}
+	}
+}
 
-// fetchStatus asks a node, with a key of its API unless that is empty.
-func fetchStatus(ctx context.Context, base, key string) (*serve.NodeStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/streams", nil)
-	if err != nil {
-		return nil, err
+// once prints what is known now.
+func (o *statusOptions) once(ctx context.Context, c *apiClient, io IO) (healthy bool, err error) {
+	if o.json {
+		return o.printJSON(ctx, c, io)
 	}
-	if key != "" {
-		req.Header.Set("Authorization", "Bearer "+key)
-	}
-	resp, err := http.DefaultClient.Do(req)
+	lines, healthy, err := o.look(ctx, c, io, false)
 	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err
+		return false, err
+	}
+	_, err = fmt.Fprintln(io.Out, strings.Join(lines, "\n"))
+	return healthy, err
+}
+
+// look asks the node and writes what it says in lines. With worst, what is wrong
+// comes first: there may not be room for all of it.
+func (o *statusOptions) look(ctx context.Context, c *apiClient, io IO, worst bool) (lines []string, healthy bool, err error) {
+	st, gaps, err := o.ask(ctx, c)
+	if err != nil {
+		return nil, false, err
+	}
+	p, now := newPaint(io), io.Clock.Now()
+	if o.details != "" {
+		return streamLines(st, &st.Streams[0], gaps, p, now), st.Healthy, nil
+	}
+	if worst {
+		slices.SortStableFunc(st.Streams, func(a, b serve.StreamStatus) int {
+			switch {
+			case a.Healthy == b.Healthy:
+				return 0
+			case b.Healthy:
+				return -1
+			}
+			return 1
+		})
+	}
+	width, _ := screenSize(io.Out)
+	return statusLines(st, p, width, now), st.Healthy, nil
+}
+
+// ask asks the node for its status, and for the gaps of a stream that is shown in
+// all details.
+func (o *statusOptions) ask(ctx context.Context, c *apiClient) (*serve.NodeStatus, *serve.Gaps, error) {
+	st, err := c.status(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if name := cmp.Or(o.details, o.stream); name != "" {
+		if err := onlyStream(st, name); err != nil {
+			return nil, nil, err
 		}
-		return nil, fmt.Errorf("no node answers at %s: %w", base, err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	if o.details == "" {
+		return st, nil, nil
+	}
+	gaps, err := c.gaps(ctx, o.details, shownGaps)
+	return st, gaps, err
+}
+
+// statusLine is a line of status --json.
+type statusLine struct {
+	*serve.StreamStatus
+	GapList *serve.Gaps `json:"gap_list,omitempty"`
+}
+
+func (o *statusOptions) printJSON(ctx context.Context, c *apiClient, io IO) (healthy bool, err error) {
+	st, gaps, err := o.ask(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("node at %s: %w", base, err)
+		return false, err
 	}
-	if resp.StatusCode != http.StatusOK {
-		var p struct{ Detail string }
-		if json.Unmarshal(body, &p) == nil && p.Detail != "" {
-			return nil, fmt.Errorf("node at %s: %s", base, p.Detail)
+	out := newJSONLines(io.Out)
+	for i := range st.Streams {
+		if err := out.Write(statusLine{&st.Streams[i], gaps}); err != nil {
+			return false, err
 		}
-		return nil, fmt.Errorf("node at %s answers %s; is it a twindvr supervise?", base, resp.Status)
 	}
-	var st serve.NodeStatus
-	if err := json.Unmarshal(body, &st); err != nil {
-		return nil, fmt.Errorf("what answers at %s is no node: %w", base, err)
-	}
-	return &st, nil
+	return st.Healthy, out.Flush()
 }
 
 func onlyStream(st *serve.NodeStatus, name string) error {
@@ -236,154 +284,4 @@ func onlyStream(st *serve.NodeStatus, name string) error {
 		names = append(names, s.Name)
 	}
 	return fmt.Errorf("the node has no stream %s; it has %s", name, strings.Join(names, ", "))
-}
-
-// printStatus writes a table, and under it the problems, one a line.
-func printStatus(w io.Writer, st *serve.NodeStatus) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "STREAM\tMODE\tINPUT\tLOST\tBEHIND\tCOVERS\tGAPS\tDAMAGED\tBACKLOG\tDISK")
-	for i := range st.Streams {
-		s := &st.Streams[i]
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, modeOf(s), inputOf(s), lostOf(s), behind(s), coversOf(s), gapsOf(s), damageOf(s), backlogOf(s), diskOf(s))
-	}
-	if err := tw.Flush(); err != nil {
-		return err
-	}
-	for i := range st.Streams {
-		for _, p := range st.Streams[i].Problems {
-			if _, err := fmt.Fprintf(w, "! %s: %s\n", st.Streams[i].Name, p); err != nil {
-				return err
-			}
-		}
-	}
-	for i := range st.Sources {
-		for _, p := range st.Sources[i].Problems {
-			if _, err := fmt.Fprintf(w, "! source %s: %s\n", st.Sources[i].URL, p); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func modeOf(s *serve.StreamStatus) string {
-	switch {
-	case s.Retired:
-		return "retired"
-	case s.Unreplicated:
-		return s.Mode + ",unreplicated"
-	}
-	return s.Mode
-}
-
-func inputOf(s *serve.StreamStatus) string {
-	for _, in := range s.Inputs {
-		if in.Active {
-			return in.Name()
-		}
-	}
-	return "-"
-}
-
-// lostOf is what the input in use has lost: packets of the transport stream
-// where it is one, datagrams otherwise.
-func lostOf(s *serve.StreamStatus) string {
-	for _, in := range s.Inputs {
-		if !in.Active {
-			continue
-		}
-		lost := fmt.Sprint(max(in.Lost, in.DatagramsLost+in.Dropped))
-		if in.Reconnects > 0 {
-			return fmt.Sprintf("%s, reopened %d times", lost, in.Reconnects)
-		}
-		return lost
-	}
-	return "-"
-}
-
-func behind(s *serve.StreamStatus) string {
-	if s.Archive.Lag == nil {
-		return "-"
-	}
-	return (time.Duration(*s.Archive.Lag * float64(time.Second))).Truncate(100 * time.Millisecond).String()
-}
-
-func coversOf(s *serve.StreamStatus) string {
-	if s.Archive.Oldest == nil || s.Archive.Newest == nil {
-		return "-"
-	}
-	covers := s.Archive.Newest.Sub(*s.Archive.Oldest).Truncate(time.Second).String()
-	if s.Archive.Depth == 0 {
-		return covers
-	}
-	depth := time.Duration(s.Archive.Depth * float64(time.Second))
-	if depth%time.Hour == 0 {
-		return fmt.Sprintf("%s of %dh", covers, depth/time.Hour)
-	}
-	return covers + " of " + depth.String()
-}
-
-func gapsOf(s *serve.StreamStatus) string {
-	if s.Archive.Gaps == 0 {
-		return "0"
-	}
-	return fmt.Sprintf("%d (%.1f s)", s.Archive.Gaps, s.Archive.GapSeconds)
-}
-
-func damageOf(s *serve.StreamStatus) string {
-	return fmt.Sprintf("%d of %d", s.Archive.Damaged, s.Archive.Segments)
-}
-
-// listedLate is after how many seconds a segment that a peer has listed and that
-// is not here yet is worth showing: a node that hears the source waits for its
-// own copy first.
-const listedLate = 4
-
-func backlogOf(s *serve.StreamStatus) string {
-	var bytes int64
-	pending := 0
-	eta := -1.0
-	for _, p := range s.Peers {
-		bytes += p.Backlog
-		if p.Lag > listedLate {
-			pending += p.Pending
-		}
-		if p.ETA != nil {
-			eta = max(eta, *p.ETA)
-		}
-	}
-	switch {
-	case bytes > 0 && eta >= 0:
-		return fmt.Sprintf("%s, %s left", archive.NearBytes(bytes), time.Duration(eta*float64(time.Second)).Round(time.Second))
-	case bytes > 0:
-		return archive.NearBytes(bytes)
-	case pending > 0:
-		return fmt.Sprintf("%d listed", pending)
-	}
-	return "0"
-}
-
-// daysText writes a number of days, one below a day in hours and one below two
-// hours in minutes.
-func daysText(days float64) string {
-	switch {
-	case days*24*60 < 119.5:
-		return count(max(1, int(math.Round(days*24*60))), "minute")
-	case days < 1:
-		return fmt.Sprintf("%.0f hours", days*24)
-	}
-	return fmt.Sprintf("%.1f days", days)
-}
-
-func diskOf(s *serve.StreamStatus) string {
-	if s.Archive.DaysUntilFull != nil && *s.Archive.DaysUntilFull == 0 {
-		return "full, " + archive.NearBytes(s.Archive.DiskFree) + " free"
-	}
-	if s.Archive.DaysUntilFull != nil {
-		return "full in " + daysText(*s.Archive.DaysUntilFull)
-	}
-	if s.Archive.DiskFree == 0 {
-		return "-"
-	}
-	return archive.NearBytes(s.Archive.DiskFree) + " free"
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -71,6 +72,7 @@ func TestAPI(t *testing.T) {
 	if gap.Peer != peer || gap.PeerSeconds < gap.Seconds-1 || gap.Cause.Kind != event.Stop {
 		t.Errorf("%+v", gap)
 	}
+	b.shows("a peer has it")
 	live := b.follow()
 	covered(t, b, "", "missing")
 	covered(t, b, "&node="+peer, "live")
@@ -93,6 +95,24 @@ func TestAPI(t *testing.T) {
 	live.until("event: coverage")
 	b.keep()
 	b.peersAndBacklog(peer)
+}
+
+// shows wants status to say something of the stream, once and while it is watched.
+func (n *testNode) shows(text string) {
+	n.t.Helper()
+	at := fmt.Sprintf(":%d", n.port)
+	out, errs, status := run(n.t, "status", at, "tv/one")
+	if status > 1 || !strings.Contains(out, text) || errs != "" {
+		n.t.Errorf("status ended with %d: %s\n%s", status, out, errs)
+	}
+	w := start(n.t, "watch", "status", at, "tv/one", "--watch")
+	within(n.t, 20*time.Second, "it is shown twice", func() bool { return strings.Count(w.text(), text) >= 2 })
+	w.cmd.Process.Signal(os.Interrupt)
+	<-w.done
+	w.done = nil
+	if status := w.cmd.ProcessState.ExitCode(); status != 0 {
+		n.t.Errorf("watching ended with %d: %s", status, w.text())
+	}
 }
 
 // covered wants a state among those of a stream's coverage.
