@@ -118,6 +118,7 @@ the source was lost, a node is not healthy), 2 trouble.`,
 		root.AddCommand(construct(io))
 	}
 	wrapArgs(root)
+	addCompletions(root, io)
 	return root
 }
 
