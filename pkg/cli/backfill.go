@@ -145,6 +145,7 @@ func runBackfill(ctx context.Context, o *backfillOptions, io IO, a, b string, fr
 		},
 	})
 	bar.Done()
+	err = stoppedAt(ctx, err, "what was fetched is kept, and the same command goes on from there")
 	if perr := o.print(io, result); err == nil {
 		err = perr
 	}

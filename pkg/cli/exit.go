@@ -49,6 +49,7 @@ func (e usageError) Unwrap() error { return e.err }
 // exitStatus prints an error once and decides the exit status.
 func exitStatus(ctx context.Context, err error, stderr io.Writer) int {
 	var no *StatusError
+	var hint *stopped
 	switch {
 	case err == nil:
 		return exitOK
@@ -57,6 +58,8 @@ func exitStatus(ctx context.Context, err error, stderr io.Writer) int {
 			printError(stderr, err)
 		}
 		return exitNo
+	case errors.As(err, &hint) && errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		printError(stderr, errors.New("interrupted; "+hint.hint))
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		printError(stderr, errors.New("interrupted"))
 	default:

@@ -127,6 +127,9 @@ func runExport(ctx context.Context, o *exportOptions, io IO, location string) er
 		}
 	}
 	bar.Done()
+	if o.output != "-" {
+		err = stoppedAt(ctx, err, "nothing was written to "+o.output)
+	}
 	if errors.Is(err, render.ErrEmpty) {
 		return statusf("%s: %v", location, err)
 	}

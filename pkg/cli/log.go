@@ -26,6 +26,7 @@ func (o *logOptions) setUp(w io.Writer) error {
 	if err := level.UnmarshalText([]byte(o.level)); err != nil {
 		return fmt.Errorf("--log-level %s: unknown level; it is debug, info, warn or error", o.level)
 	}
+	w = newBesideBar(w)
 	opts := &slog.HandlerOptions{Level: level}
 	var h slog.Handler = slog.NewTextHandler(w, opts)
 	if o.json {

@@ -114,7 +114,7 @@ func (o *verifyOptions) run(ctx context.Context, io IO, path string) error {
 			err = v.err
 		}
 		if err != nil {
-			return err
+			return stoppedAt(ctx, err, v.goOn(s))
 		}
 	}
 	v.bar.Done()
@@ -176,11 +176,23 @@ type verifyRun struct {
 	bar *progress
 	out *jsonLines
 	err error
+
+	read m4f.UTC // of the stream under way: the hours before this are
+}
+
+// goOn says how to go on with a run that ended in a stream.
+func (v *verifyRun) goOn(s namedStream) string {
+	if v.read == 0 {
+		return "what was found is set aside; the same command begins anew"
+	}
+	return fmt.Sprintf("what was found is set aside; %s is verified up to %s: verify %s --from %[2]s goes on there", s.name, stamp(v.read), s.Dir())
 }
 
 func (v *verifyRun) stream(ctx context.Context, s namedStream) (archive.VerifyResult, error) {
+	v.read = 0
 	res, err := s.Verify(ctx, archive.VerifyOptions{
-		From: v.o.span.From.UTC, To: v.o.span.To.UTC,
+		HourDone: func(h m4f.UTC, _ archive.VerifyResult) { v.read = h.Add(3600 * m4f.Timescale) },
+		From:     v.o.span.From.UTC, To: v.o.span.To.UTC,
 		Limiter: replicate.NewLimiter(v.o.limitRate), ReadOnly: v.o.readOnly,
 		Progress: v.bar.Add,
 		Damage:   func(d archive.Damage) { v.damage(s, &d) },
@@ -192,10 +204,12 @@ func (v *verifyRun) stream(ctx context.Context, s namedStream) (archive.VerifyRe
 }
 
 func (v *verifyRun) write(x any) error {
-	if err := v.out.Write(x); err != nil {
-		return err
-	}
-	return v.out.Flush()
+	return v.bar.Beside(func() error {
+		if err := v.out.Write(x); err != nil {
+			return err
+		}
+		return v.out.Flush()
+	})
 }
 
 // damage prints a damage as soon as it is found: a run may take days.
@@ -211,7 +225,10 @@ func (v *verifyRun) damage(s namedStream, d *archive.Damage) {
 	if d.From != 0 {
 		span = fmt.Sprintf(" %s to %s", stamp(d.From), stamp(d.To))
 	}
-	_, v.err = fmt.Fprintf(v.io.Out, "%s: at byte %d: %s: %s%s: %s\n", d.Path, d.Offset, d.Kind, d.Why, span, d.Done)
+	v.err = v.bar.Beside(func() error {
+		_, err := fmt.Fprintf(v.io.Out, "%s: at byte %d: %s: %s%s: %s\n", d.Path, d.Offset, d.Kind, d.Why, span, d.Done)
+		return err
+	})
 }
 
 // verifyDamage is a line of verify --json.
