@@ -87,9 +87,10 @@ combines them into a whole node.
 
 Every flag can be given in the environment: --limit-rate is TWINDVR_LIMIT_RATE.
 The command line wins. Results go to standard output, everything else to
-standard error. Times are written in RFC 3339, as Unix seconds, as "now", or
-relative to it (-90m, -3d). An archive is a stream's directory
-(/storage/example) or a peer (m4f://host:8081/example).
+standard error; on a terminal, backfill, export and verify show there how far they
+are, in colours unless NO_COLOR is set. Times are written in RFC 3339, as Unix
+seconds, as "now", or relative to it (-90m, -3d). An archive is a stream's
+directory (/storage/example) or a peer (m4f://host:8081/example).
 
 Exit status: 0 done, 1 done and the answer is no (archives differ, gaps found,
 the source was lost, a node is not healthy), 2 trouble.`,
