@@ -149,7 +149,7 @@ func (w *dashWriter) set(id int, c Choice, entries []Entry, offset int64) error 
 	}
 	s := entries[0].Stretch
 	fmt.Fprintf(&w.b, "        <SegmentTemplate timescale=\"%d\" presentationTimeOffset=\"%d\" initialization=\"hls/%s/init-%d-%s.mp4\" media=\"dash/%s/%d-%d-$Time$-%s.m4s\">\n",
-		int64(m4f.Timescale), offset, c, entries[0].From, init.Name, c, s.From, s.Media, init.Name)
+		int64(m4f.Timescale), offset, c, entries[0].Since, init.Name, c, s.From, s.Media, init.Name)
 	w.timeline(entries)
 	w.b.WriteString("        </SegmentTemplate>\n      </Representation>\n    </AdaptationSet>\n")
 	return nil

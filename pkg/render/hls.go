@@ -18,6 +18,7 @@ type Entry struct {
 	// is there.
 	Media, Ticks int64
 	Movie        *Movie
+	Since        int64 // Unix milliseconds: the first of the entries with this Movie
 	Stretch      *Stretch
 	Bytes        int64 // of the segment that it shows, or as much of it
 	Break        bool  // it does not go on where the entry before it ended
@@ -88,7 +89,7 @@ func (l *Lister) Next(p archive.Piece) ([]Entry, error) {
 		return nil, err
 	}
 	e := Entry{
-		Slot: Slot{start, stop}, Media: p.MediaTime + from, Ticks: p.Part.To - from, Movie: movie,
+		Slot: Slot{start, stop}, Media: p.MediaTime + from, Ticks: p.Part.To - from, Movie: movie, Since: start,
 		Bytes: int64(float64(p.Length) * float64(p.Part.To-from) / float64(p.Duration)),
 		Key:   from == 0 && p.Flags&m4f.Keyframe != 0, Clean: p.Clean() && p.Whole(),
 	}
@@ -106,7 +107,8 @@ func (l *Lister) connect(e *Entry, p archive.Piece) {
 		d := e.Media - l.last.Media - l.last.Ticks
 		e.Break = d < -contiguous || d > contiguous || e.From != l.last.To || !archive.Follows(l.piece, p)
 		if l.last.Movie.Same(e.Movie) {
-			e.Movie = l.last.Movie
+			// Its address stays as the list slides: players load another one anew.
+			e.Movie, e.Since = l.last.Movie, l.last.Since
 		} else {
 			e.Break = true
 		}
@@ -298,7 +300,7 @@ func (w *hlsWriter) init(e *Entry) error {
 	}
 	if init.Name != w.name {
 		w.name = init.Name
-		w.linef(`#EXT-X-MAP:URI="%sinit-%d-%s.mp4"`, w.p.Prefix, e.From, init.Name)
+		w.linef(`#EXT-X-MAP:URI="%sinit-%d-%s.mp4"`, w.p.Prefix, e.Since, init.Name)
 	}
 	return nil
 }

@@ -131,12 +131,9 @@ func lines(t testing.TB, text string) (entries map[int64]line, first int64, targ
 			e.length = value
 		case l != "" && l[0] != '#':
 			e.uri, e.broken = l, breaks
-			// The first entry of a list names its init segment anew, by another time.
-			_, e.init, _ = strings.Cut(strings.TrimPrefix(e.init, `URI="init-`), "-")
 			entries[n] = e
 			n++
 			e.date = ""
-			e.init = `URI="init-0-` + e.init
 		}
 	}
 	return entries, first, target
