@@ -300,8 +300,9 @@ const (
 )
 
 // explain finds the event that is nearest to the gap's start and of a kind that
-// explains one; without one, a recorder that starts at the gap's end shows that
-// none was running.
+// explains one. That a recorder stopped is what follows from the others, and only
+// counts where there is none; without any, a recorder that starts at the gap's end
+// shows that none was running.
 func (s *Stream) explain(g *Gap) error {
 	g.Cause = notRecorded
 	near, err := s.Events(g.From-noticedAhead, g.From+noticedAfter)
@@ -312,8 +313,11 @@ func (s *Stream) explain(g *Gap) error {
 	for i := range near {
 		e := &near[i]
 		d := m4f.UTCOf(e.Time) - g.From
-		if e.Explains() && m4f.UTCOf(e.Time) < g.To+noticedAhead && max(d, -d) < best {
-			best = max(d, -d)
+		if d = max(d, -d); e.Kind == event.Stop {
+			d += noticedAfter
+		}
+		if e.Explains() && m4f.UTCOf(e.Time) < g.To+noticedAhead && d < best {
+			best = d
 			g.Event, g.Cause = e, e.Msg
 		}
 	}

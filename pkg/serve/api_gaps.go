@@ -100,6 +100,10 @@ func (h *Handler) gaps(c *call) (any, error) {
 	return out, nil
 }
 
+// sliver is how many seconds of a gap are nothing: nodes may differ by as much in
+// where it begins and ends.
+const sliver = 0.25
+
 // fillStates asks the peers what they have of the gaps.
 func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 	s, ok := h.node.(Supervised)
@@ -141,7 +145,7 @@ func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 					g.Fill = FillUnknown
 				}
 			default:
-				if sec := seconds(ticksShown(has.Stretches, m4f.UTC(g.From), m4f.UTC(g.To))); sec > g.PeerSeconds {
+				if sec := seconds(ticksShown(has.Stretches, m4f.UTC(g.From), m4f.UTC(g.To))); sec > max(g.PeerSeconds, sliver) {
 					g.Peer, g.PeerSeconds, g.Fill = peers[j].URL, sec, FillPeer
 				}
 			}

@@ -245,8 +245,8 @@ func TestAPIGaps(t *testing.T) {
 		}
 		return g.Gaps[0]
 	}
-	end := Time(at(40))
-	want := Gap{From: Time(at(40)), To: Time(at(100)), Seconds: 60, Cause: Cause{"recording stopped", event.Stop, &end}, Fill: FillPeer, Peer: n.peer, PeerSeconds: 20}
+	lost := Time(at(42))
+	want := Gap{From: Time(at(40)), To: Time(at(100)), Seconds: 60, Cause: Cause{"the input is silent", event.SourceLost, &lost}, Fill: FillPeer, Peer: n.peer, PeerSeconds: 20}
 	if got := get(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
