@@ -21,7 +21,7 @@ func TestPreview(t *testing.T) {
 		{"-c:v", "mpeg2video", "-g", "25", "-bf", "2", "-b:v", "1M"},
 	} {
 		t.Run(codec[1], func(t *testing.T) {
-			_, ts := encode(t, slices.Concat([]string{"-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=8", "-f", "lavfi", "-i", "sine=r=48000:d=8", "-pix_fmt", "yuv420p"},
+			_, ts := encode(t, slices.Concat([]string{"-f", "lavfi", "-i", "testsrc2=s=192x108:r=25:d=8", "-f", "lavfi", "-i", "sine=r=48000:d=8", "-pix_fmt", "yuv420p"},
 				codec, []string{"-c:a", "aac"})...)
 			segs := record(ts, 4*second)
 			a := stored(t, segs...)
@@ -37,7 +37,7 @@ func TestPreview(t *testing.T) {
 				return pts
 			}
 			first := segs[0].Header.UTC
-			for _, ms := range []int64{0, 960, 1000, 3999, 5500, 7990} {
+			for _, ms := range []int64{0, 1000, 5500, 7990} {
 				at, want := first.Add(ms*90), shown(ms*90)
 				pic, err := Preview(context.Background(), a, at)
 				if err != nil {
@@ -52,6 +52,9 @@ func TestPreview(t *testing.T) {
 				}
 				if got := decoded(t, name); !slices.Equal(got, pictures[want/frameTicks:want/frameTicks+1]) {
 					t.Errorf("at %d ms: %d pictures, or another one", ms, len(got))
+				}
+				if ms > 0 {
+					continue
 				}
 				if s := probe(t, name); len(s) != 1 || s[0].Start != "0.000000" {
 					t.Errorf("at %d ms: %+v", ms, s)
