@@ -24,7 +24,7 @@ export interface Said {
 export function explain(s: api.StreamStatus, store: CoverageStore, causes: Causes, t: number, level: number, slack: number, now: number): Said[] {
   return nodesOf(s).map((node) => {
     const p = store.picture({ stream: s.name, node }, t - slack, t + slack, level);
-    const said = sayLane(p, t, slack, now, node === "" && isSilent(s));
+    const said = sayLane(p, t, slack, now, isSilent(s, node, p.newest, now));
     said.node = node;
     said.label = node === "" ? msg.thisNode : peerName(node, s.name);
     for (const piece of p.pieces) {

@@ -84,8 +84,11 @@ export const compareNames = (a: string, b: string): number => collator.compare(a
 export const modeName = (s: StreamStatus): string => s.mode ? msg.mode[s.mode] : msg.mode.archive;
 export const modeHelp = (s: StreamStatus): string => s.mode ? msg.modeHelp[s.mode] : msg.modeHelp.archive;
 
-/** Nothing comes although it should. */
-export const isSilent = (s: StreamStatus): boolean => !s.retired && s.mode === "offline" && (s.archive.lag_seconds ?? 0) > silentAfter;
+/** Nothing comes to a node's archive, although it should: this node's where node is empty, or a peer's. */
+export function isSilent(s: StreamStatus, node: string, newest: number | null, now: number): boolean {
+  const mode = node === "" ? s.mode : s.peers.find((p) => p.url === node)?.mode;
+  return !s.retired && mode === "offline" && newest !== null && now - newest > silentAfter * 1000;
+}
 
 /** The nodes that have the stream: this one first, as an empty name. */
 export const nodesOf = (s: StreamStatus): string[] => ["", ...new Set(s.peers.map((p) => p.url))];

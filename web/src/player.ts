@@ -49,6 +49,8 @@ export class Player {
   private live = false;
   private round = 0;
   private recovered = 0;
+  /** Where it went on behind what could not be decoded. */
+  private resumed = -1;
   private noteTimer = 0;
 
   constructor(
@@ -80,13 +82,14 @@ export class Player {
         button(msg.goLive, () => void this.play(this.stream, "live"), msg.playLive),
         speed,
         this.sound,
-        button(msg.markFromHere, () => this.withTime((t) => actions.markFrom(this.stream, t))),
-        button(msg.markToHere, () => this.withTime((t) => actions.markTo(this.stream, t))),
+        button(msg.markFromHere, () => this.withTime((t) => actions.markFrom(this.stream, t)), msg.markFromHelp),
+        button(msg.markToHere, () => this.withTime((t) => actions.markTo(this.stream, t)), msg.markToHelp),
       ),
     );
     this.video.addEventListener("timeupdate", () => this.tick());
     this.video.addEventListener("seeked", () => this.tick());
     this.video.addEventListener("ended", () => void this.goOn());
+    this.video.addEventListener("error", () => this.undecodable());
   }
 
   get isOpen(): boolean {
@@ -116,6 +119,7 @@ export class Player {
     this.live = at === "live";
     this.wanted = at === "live" ? null : at;
     this.recovered = 0;
+    this.resumed = -1;
     this.tell(at === "live" ? Date.now() : at);
     await this.load(this.address(stream, at), round);
   }
@@ -266,11 +270,47 @@ export class Player {
       await this.goOn(t);
       return;
     }
-    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && this.recovered++ < 3) {
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && !this.video.error && this.recovered++ < 3) {
       this.hls?.recoverMediaError();
       return;
     }
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && this.video.error && this.undecodable()) return;
     this.fail(msg.loadFailed(data.response?.code ? `${data.response.code} ${data.response.text}` : data.error.message || data.details), url);
+  }
+
+  /**
+   * Damage can end a browser's decoder. Each segment opens at a keyframe, so it can begin anew with the next one;
+   * false: it gives up.
+   */
+  private undecodable(): boolean {
+    const { hls, video, details } = this;
+    if (!hls || !details || video.error?.code !== MediaError.MEDIA_ERR_DECODE) return false;
+    if (this.recovered++ > 30) {
+      this.fail(msg.loadFailed(video.error.message));
+      return false;
+    }
+    const from = Math.max(video.currentTime, this.resumed) + 0.3;
+    const next = details.fragments.find((f) => f.start > from);
+    if (!next) {
+      void this.goOn();
+      return true;
+    }
+    const rate = video.playbackRate;
+    this.resumed = next.start;
+    this.say(msg.undecodable);
+    hls.detachMedia();
+    hls.attachMedia(video);
+    hls.startLoad(next.start + 0.01);
+    video.addEventListener(
+      "loadedmetadata",
+      () => {
+        video.currentTime = next.start + 0.01;
+        video.playbackRate = rate;
+        this.start();
+      },
+      { once: true },
+    );
+    return true;
   }
 
   private listSound(): void {

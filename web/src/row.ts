@@ -95,7 +95,7 @@ export class Row {
     const input = s.inputs.find((i) => i.active) ?? s.inputs.find((i) => i.state === "good");
     const a = s.archive;
     const facts = [
-      input ? inputLabel(input.url, s.name) : s.inputs.length ? msg.noInput : "",
+      input ? inputLabel(input.url, s.name) : s.inputs.length && !s.problems.length ? msg.noInput : "",
       a.bytes_per_second > 0 ? bitrate(a.bytes_per_second) : "",
       a.lag_seconds !== undefined && a.newest ? msg.lag(duration(a.lag_seconds)) : "",
     ];
@@ -149,7 +149,6 @@ export class Row {
   draw(layout: Layout, level: number, grid: number[]): void {
     const nodes = nodesOf(this.status);
     const boxes = laneBoxes(layout, nodes.length);
-    const silent = isSilent(this.status);
     const m = this.model.marked;
     const p = this.model.playing;
     const now = Date.now();
@@ -158,7 +157,7 @@ export class Row {
       width: layout.width,
       height: timelineHeight(layout, nodes.length),
       view: this.view,
-      lanes: pictures.map((picture, i) => ({ box: boxes[i] ?? { top: 0, height: 0 }, picture, tail: silent && i === 0 })),
+      lanes: pictures.map((picture, i) => ({ box: boxes[i] ?? { top: 0, height: 0 }, picture, tail: isSilent(this.status, nodes[i] ?? "", picture.newest, now) })),
       grid,
       marked: m?.stream === this.status.name ? m : null,
       playing: p?.stream === this.status.name ? p.t : null,

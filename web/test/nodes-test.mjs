@@ -21,7 +21,7 @@ describe("two nodes", { timeout: 300_000 }, () => {
         await run(context);
       } catch (err) {
         failed = name;
-        context.diagnostic(t.log());
+        context.diagnostic(`${t.log()}\n--- page\n${JSON.stringify(await played().catch(() => null))}\n${w?.problems.join("\n")}`);
         throw err;
       }
     });
@@ -125,6 +125,22 @@ describe("two nodes", { timeout: 300_000 }, () => {
     await clockReaches(gap.to - 1000);
   });
 
+  step("a decoder that damage has ended begins anew behind it", async () => {
+    await click(gap.from - 9000);
+    await waitFor(w.page, () => !document.querySelector(".video").paused && document.querySelector(".video").readyState >= 3);
+    // What ends it differs between browsers and releases: the end itself is made.
+    await w.page.evaluate(() => {
+      const v = document.querySelector(".video");
+      Object.defineProperty(v, "error", { configurable: true, get: () => ({ code: 3, message: "made" }) });
+      v.addEventListener("emptied", () => delete v.error, { once: true });
+      v.dispatchEvent(new Event("error"));
+    });
+    await w.page.getByText("too damaged for this browser").waitFor();
+    const { frames, at } = await played();
+    await waitFor(w.page, ([n, t]) => document.querySelector(".video").getVideoPlaybackQuality().totalVideoFrames > 10 && document.querySelector(".video").currentTime !== t && n >= 0, [frames, at]);
+    await clockReaches(gap.from - 6000, 60_000);
+  });
+
   step("live plays what is recorded now", async () => {
     await w.page.getByRole("button", { name: "Live", exact: true }).click();
     await clockReaches(Date.now() - 40_000, 60_000);
@@ -160,6 +176,23 @@ describe("two nodes", { timeout: 300_000 }, () => {
     await w.page.getByRole("button", { name: "Release" }).click();
     await w.page.locator(".kept-list").getByText("goal").waitFor({ state: "detached" });
     await w.page.getByRole("button", { name: "Clear" }).click();
+  });
+
+  step("it plays across a change of the encoder", async () => {
+    const changed = Date.now();
+    await t.change();
+    await until("the new one is recorded", async () => {
+      const s = await t.status();
+      return s.mode === "normal" && Date.parse(s.archive.newest) > changed + 9000;
+    });
+    await w.page.getByRole("button", { name: "Now", exact: true }).click();
+    await click(changed - 4000);
+    await waitFor(w.page, () => document.querySelector(".video").videoWidth === 640);
+    await waitFor(w.page, () => document.querySelector(".video").videoWidth === 320);
+    const { frames } = await played();
+    await waitFor(w.page, (n) => document.querySelector(".video").getVideoPlaybackQuality().totalVideoFrames > n + 10, frames);
+    assert.equal((await played()).error, "");
+    await w.page.getByRole("button", { name: "Close the player" }).click();
   });
 
   step("failover is shown as it happens", async () => {

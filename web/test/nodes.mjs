@@ -38,13 +38,14 @@ export async function until(what, holds, seconds = 60) {
 }
 
 class Process {
-  constructor(args) {
+  constructor(args, file = program) {
     this.args = args;
+    this.file = file;
     this.log = "";
   }
 
   start() {
-    this.child = spawn(program, this.args, { stdio: ["ignore", "ignore", "pipe"] });
+    this.child = spawn(this.file, this.args, { stdio: ["ignore", "ignore", "pipe"] });
     this.child.stderr.on("data", (b) => (this.log = (this.log + b).slice(-20000)));
     this.ended = new Promise((done) => this.child.once("exit", done));
     return this;
@@ -78,7 +79,7 @@ export async function twins({ streams = 0 } = {}) {
   await new Promise((done) => relay.bind(0, "127.0.0.1", done));
   await writeFile(join(dir, "a.conf"), config(a, b, "a"));
   await writeFile(join(dir, "b.conf"), config(b, a, "b").replaceAll(`:${port};`, `:${second};`));
-  const source = new Process(["testsrc", `udp://127.0.0.1:${relay.address().port}`]).start();
+  let source = new Process(["testsrc", `udp://127.0.0.1:${relay.address().port}`]).start();
   const nodes = ["a", "b"].map((n) => new Process(["supervise", join(dir, n + ".conf")]).start());
   const url = `http://127.0.0.1:${a}`;
   const status = async () => (await (await fetch(url + "/api/v1/streams")).json()).streams.find((s) => s.name === name);
@@ -91,6 +92,13 @@ export async function twins({ streams = 0 } = {}) {
     a: nodes[0],
     b: nodes[1],
     status,
+    /** From now on the source is another one, of another size. */
+    async change() {
+      await source.kill();
+      const av = ["-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-f", "lavfi", "-i", "sine=f=440:r=48000"];
+      const to = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-c:a", "aac", "-f", "mpegts", `udp://127.0.0.1:${relay.address().port}?pkt_size=1316`];
+      source = new Process(["-nostdin", "-loglevel", "error", "-re", ...av, ...to], "ffmpeg").start();
+    },
     log: () => `--- node a\n${nodes[0].log}\n--- node b\n${nodes[1].log}`,
     async end() {
       await Promise.all([source, ...nodes].map((p) => p.kill()));
