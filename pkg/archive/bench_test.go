@@ -89,6 +89,24 @@ func BenchmarkMonth(b *testing.B) {
 			}
 		}
 	})
+	stretches := func(b *testing.B, s *Stream) {
+		x, err := s.Stretches(0, 0)
+		if err != nil || len(x) != 1 || x[0].Segments != 30*24*900 {
+			b.Fatal(len(x), err)
+		}
+	}
+	b.Run("stretches-cold", func(b *testing.B) {
+		for b.Loop() {
+			stretches(b, reopen(b, s))
+		}
+	})
+	b.Run("stretches-warm", func(b *testing.B) {
+		stretches(b, s)
+		b.ReportAllocs()
+		for b.Loop() {
+			stretches(b, s)
+		}
+	})
 	b.Run("coverage", func(b *testing.B) {
 		for b.Loop() {
 			ivs, err := s.Coverage(0, 0)

@@ -192,8 +192,11 @@ type strip struct {
 	list    []Stretch
 }
 
+// stripBytes bounds what is remembered of stretches: those of 200 streams of 30 days.
+const stripBytes = 96 << 20
+
 // strips remembers the stretches of hours, of all streams of the process.
-var strips = &lru{limit: cacheBytes, at: make(map[cacheKey]*list.Element)}
+var strips = &lru{limit: stripBytes, at: make(map[cacheKey]*list.Element)}
 
 const kindStrip = kindView + 1
 
@@ -215,8 +218,13 @@ func (c *hourCache) strip(h hour, in foldState, settled bool) (*strip, error) {
 	if err := c.eachStarting(h, x.add); err != nil {
 		return nil, err
 	}
-	strips.put(key, of[1], x, len(x.list)*48+512)
+	x.remember(c, h)
 	return x, nil
+}
+
+// remember keeps an hour's stretches for the next time.
+func (x *strip) remember(c *hourCache, h hour) {
+	strips.put(cacheKey{c, h, kindStrip}, x.of[1], x, len(x.list)*48+512)
 }
 
 // add takes the next piece.

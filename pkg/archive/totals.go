@@ -159,10 +159,12 @@ func (c *hourCache) fold(h hour, in foldState, settled bool) (*fold, error) {
 		return nil, err
 	}
 	f.count(els)
-	if err := c.eachStarting(h, f.add); err != nil {
+	x := &strip{of: of, in: in, out: in} // whoever draws a timeline finds it
+	if err := c.eachStarting(h, func(p Piece) { f.add(p); x.add(p) }); err != nil {
 		return nil, err
 	}
 	st.fold = f
+	x.remember(c, h)
 	return f, nil
 }
 
