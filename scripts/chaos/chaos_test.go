@@ -88,6 +88,19 @@ func TestExpectations(t *testing.T) {
 		}, []bool{false, false}, false, 0},
 		{"a dies just behind it", func(a, b *heard) { a.lives[0].to = s.times[seg.done].Add(margin / 2); b.lives = nil }, []bool{false, false}, false, 0},
 		{"a dies behind it", func(a, b *heard) { a.lives[0].to = s.times[seg.done].Add(2 * margin); b.lives = nil }, []bool{true, false}, true, 100},
+		{"a loses its source at its end and dies, b has its end only", func(a, b *heard) {
+			for d := seg.to - 20; d < seg.to+300; d++ {
+				a.given[d] = false
+			}
+			a.lives[0].to = s.times[seg.done].Add(2 * margin)
+			b.lives[0].from = s.times[middle]
+		}, []bool{false, false}, false, 0},
+		{"a loses its source at its end, b has its end only", func(a, b *heard) {
+			for d := seg.to - 20; d < seg.to+300; d++ {
+				a.given[d] = false
+			}
+			b.lives[0].from = s.times[middle]
+		}, []bool{false, false}, true, 100},
 		{"a begins in it, b is down", func(a, b *heard) {
 			a.lives[0].from = s.times[secondGOP].Add(-2 * lead)
 			b.lives = nil
@@ -140,7 +153,7 @@ func TestUnion(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			a, b := all(s, start), all(s, start)
 			v.change(&a, &b)
-			clean, err := union(s.opt, s.segs, s.times, []heard{a, b})
+			clean, err := union(s.opt, s.segs, s.times, s.periods, []heard{a, b})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -148,6 +161,30 @@ func TestUnion(t *testing.T) {
 				t.Errorf("clean %v, want %v", clean[seg.id], v.clean)
 			}
 		})
+	}
+}
+
+// A node whose disk is full and that is stopped, too, records again when both
+// are over, also if it was started anew meanwhile.
+func TestHaltsAdd(t *testing.T) {
+	n := &node{lab: &lab{}, hears: true}
+	n.beginLife()
+	lives := func() (all int, open bool) { return len(n.lives), n.listens() }
+	for i, step := range []struct {
+		do   func()
+		all  int
+		open bool
+	}{
+		{func() { n.halt(true) }, 1, false},
+		{func() { n.halt(true) }, 1, false},
+		{func() { n.halt(false) }, 1, false},
+		{func() { n.beginLife() }, 1, false},
+		{func() { n.halt(false) }, 2, true},
+	} {
+		step.do()
+		if all, open := lives(); all != step.all || open != step.open {
+			t.Fatalf("step %d: %d lives, one under way: %v; want %d, %v", i, all, open, step.all, step.open)
+		}
 	}
 }
 

@@ -211,7 +211,7 @@ func (l *lab) workOut(s int) []expected {
 		nodes = append(nodes, h)
 	}
 	list := expectations(src.segs, src.times, src.periods, nodes, l.begin)
-	clean, err := union(src.opt, src.segs, src.times, nodes)
+	clean, err := union(src.opt, src.segs, src.times, src.periods, nodes)
 	if err != nil {
 		l.fault("%s: %v", l.streams[s], err)
 		return list

@@ -15,6 +15,10 @@ import (
 // the machine may be busy. A node that died sooner may have it or not.
 const margin = 1500 * time.Millisecond
 
+// closes is after how long without source a node closes a segment whose end it
+// has not heard: the nodes' source_timeout, and noticing it.
+const closes = 6500 * time.Millisecond
+
 // lead is for how long a node must have heard a source before a segment for its
 // copy to be whole: audio from before its start.
 const lead = 500 * time.Millisecond
@@ -58,7 +62,7 @@ func expect(r *reference, times []time.Time, periods []int, nodes []heard) expec
 	e := expected{reference: r, clean: make([]bool, len(nodes)), from: r.last + 1, to: r.last + 1}
 	any := make([]bool, r.to-r.from)
 	for i := range nodes {
-		l, ok := lifeOver(nodes[i].lives, times[r.done])
+		l, ok := lifeOver(nodes[i].lives, times[r.done], completed(r, times, periods, nodes[i].given))
 		if !ok {
 			continue
 		}
@@ -84,7 +88,7 @@ func expect(r *reference, times []time.Time, periods []int, nodes []heard) expec
 // union records what a receiver would that gets each datagram that any node was
 // given and kept, and returns the segments that are clean there. What a node
 // received of a segment is kept if it lived until that was complete.
-func union(opt testsrc.Options, segs []*reference, times []time.Time, nodes []heard) (map[m4f.Identity]bool, error) {
+func union(opt testsrc.Options, segs []*reference, times []time.Time, periods []int, nodes []heard) (map[m4f.Identity]bool, error) {
 	gen, err := testsrc.New(opt)
 	if err != nil {
 		return nil, err
@@ -95,25 +99,34 @@ func union(opt testsrc.Options, segs []*reference, times []time.Time, nodes []he
 			clean[sg.Header.ID] = true
 		}
 	})
-	done := completions(segs, times)
+	done := make([][]time.Time, len(nodes))
+	for i, h := range nodes {
+		done[i] = completions(segs, times, periods, h.given)
+	}
 	for i, at := range times {
 		p, _, ok := gen.Next()
 		if !ok {
 			return nil, errors.New("the test stream ended")
 		}
-		if slices.ContainsFunc(nodes, func(h heard) bool { return h.given[i] && lived(h.lives, at, done[i].Add(margin)) }) {
+		kept := false
+		for n, h := range nodes {
+			kept = kept || h.given[i] && lived(h.lives, at, done[n][i].Add(margin))
+		}
+		if kept {
 			seg.Write(p)
 		}
 	}
 	return clean, nil
 }
 
-// completions says of each datagram when what it holds a part of was complete.
-func completions(segs []*reference, times []time.Time) []time.Time {
+// completions says of each datagram when a node knew that what it holds a part of
+// was complete.
+func completions(segs []*reference, times []time.Time, periods []int, given []bool) []time.Time {
 	done := slices.Clone(times)
 	for _, r := range segs {
+		at := completed(r, times, periods, given)
 		for d := r.from; d < r.to; d++ {
-			done[d] = times[r.done]
+			done[d] = at
 		}
 	}
 	return done
@@ -124,10 +137,27 @@ func lived(lives []life, from, to time.Time) bool {
 	return slices.ContainsFunc(lives, func(l life) bool { return !l.from.After(from) && (l.to.IsZero() || l.to.After(to)) })
 }
 
-// lifeOver is the life in which a node saw a segment to its end.
-func lifeOver(lives []life, done time.Time) (life, bool) {
+// completed is when a node that lived knew that a segment was complete: it heard
+// the beginning of a keyframe behind it, or nothing for long.
+func completed(r *reference, times []time.Time, periods []int, given []bool) time.Time {
+	latest := times[r.done].Add(closes)
+	for n := int(r.last) + 1; n < len(periods); n += gop {
+		at := periods[n] + 1 // the tables may be in the datagram before
+		if at >= len(times) || times[at].After(latest) {
+			break
+		}
+		if given[at-1] && given[at] {
+			return times[max(at, r.done)]
+		}
+	}
+	return latest
+}
+
+// lifeOver is the life in which a node saw a segment to its end, and lived on
+// when it knew.
+func lifeOver(lives []life, done, known time.Time) (life, bool) {
 	for _, l := range lives {
-		if !l.from.After(done) && (l.to.IsZero() || l.to.After(done.Add(margin))) {
+		if !l.from.After(done) && (l.to.IsZero() || l.to.After(known.Add(margin))) {
 			return l, true
 		}
 	}

@@ -38,7 +38,7 @@ type node struct {
 	ended  chan struct{} // closed when the process has
 	asked  bool          // it was told to end
 	hears  bool          // it listens for all its sources
-	halted bool          // a fault keeps it from recording, though it may hear
+	halts  int           // faults that keep it from recording, though it may hear
 	lives  []life
 	peak   int64 // most memory seen, bytes
 	starts int
@@ -155,7 +155,7 @@ func boundPorts(pid int) map[int]bool {
 
 // beginLife begins a life if nothing is in the way, under the lock.
 func (n *node) beginLife() {
-	if n.hears && !n.halted {
+	if n.hears && n.halts == 0 {
 		n.lives = append(n.lives, life{from: time.Now()})
 	}
 }
@@ -167,19 +167,18 @@ func (n *node) endLife(at time.Time) {
 	}
 }
 
-// halt says that the node does not record from now on, or does again: for
-// faults that leave its process alive.
+// halt says that a fault keeps the node from recording from now on, or does no
+// more: one that leaves its process alive. There may be several at once.
 func (n *node) halt(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.halted == on {
+	if on {
+		n.halts++
+		n.endLife(time.Now())
 		return
 	}
-	if n.halted = on; on {
-		n.endLife(time.Now())
-	} else {
-		n.beginLife()
-	}
+	n.halts--
+	n.beginLife()
 }
 
 // kill ends the process with SIGKILL.
