@@ -2,10 +2,12 @@ package serve
 
 import (
 	"bytes"
-	"errors"
+	"context"
 	"net/http"
 	"regexp"
 	"strconv"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 	"github.com/twindvr/twindvr/pkg/render"
@@ -24,7 +26,8 @@ func (h *Handler) tsFiles() []playable {
 // tsSlots answers with slots as transport streams.
 type tsSlots struct {
 	*Handler
-	made *recent[string, []byte] // by ETag
+	made   *recent[string, []byte] // by ETag
+	making singleflight.Group      // by ETag
 }
 
 func (h *tsSlots) serve(q *play) error {
@@ -44,17 +47,15 @@ func (h *tsSlots) serve(q *play) error {
 		}
 	}
 	tag, clean := follows("ts", cuts)
-	text, ok := h.made.get(tag)
-	if !ok && len(cuts) > 0 {
-		var buf bytes.Buffer
-		if err := render.WriteTS(q.r.Context(), q.archive, &buf, cuts); err != nil {
-			if gone(err) {
-				return m4fhttp.Problemf(http.StatusNotFound, "this is being pruned")
-			}
-			return errors.Join(q.r.Context().Err(), err)
+	var text []byte
+	if len(cuts) > 0 {
+		text, err = h.text(q, tag, cuts)
+		if gone(err) {
+			return m4fhttp.Problemf(http.StatusNotFound, "this is being pruned")
 		}
-		text = buf.Bytes()
-		h.made.put(tag, text, len(text))
+		if err != nil {
+			return err
+		}
 	}
 	cache := changing
 	if clean && !missing && len(text) > 0 {
@@ -64,6 +65,22 @@ func (h *tsSlots) serve(q *play) error {
 	b.bytes(text)
 	h.serveParts(q, b, "video/mp2t", tag, cache)
 	return nil
+}
+
+// text is cuts as a transport stream, made once for all who ask for it.
+func (h *tsSlots) text(q *play, tag string, cuts []render.Cut) ([]byte, error) {
+	if text, ok := h.made.get(tag); ok {
+		return text, nil
+	}
+	text, err, _ := h.making.Do(tag, func() (any, error) {
+		var buf bytes.Buffer
+		err := render.WriteTS(context.WithoutCancel(q.r.Context()), q.archive, &buf, cuts)
+		if err == nil {
+			h.made.put(tag, buf.Bytes(), buf.Len())
+		}
+		return buf.Bytes(), err
+	})
+	return text.([]byte), err
 }
 
 // follows is the ETag of what is made of cuts in some form, and says whether nothing
