@@ -398,30 +398,22 @@ func (h *Handler) serveCuts(q *play, c render.Choice, name string, cuts []render
 		return err
 	}
 	b := &body{archive: q.archive}
-	var follows []byte
-	clean := !missing && len(cuts) > 0
-	for i := range cuts {
-		e := cuts[i].Piece.Element
-		clean = clean && e.Clean() && e.Whole()
-		follows = append(follows, e.ID[:]...)
-		follows = strconv.AppendInt(append(strconv.AppendInt(follows, cuts[i].From, 10), '-'), cuts[i].To, 10)
-	}
 	for i := range frags {
 		b.fragment(&frags[i])
 	}
-	if b.size == 0 {
-		b.bytes(render.Nothing())
-		clean = false
-	}
+	tag, clean := follows(c.String()+name, cuts)
 	cache := changing
-	if clean {
+	switch {
+	case b.size == 0:
+		b.bytes(render.Nothing())
+	case clean && !missing:
 		cache = cleanCache
 	}
 	kind := "video/mp4"
 	if !c.Video {
 		kind = "audio/mp4"
 	}
-	h.serveParts(q, b, kind, etagOf([]byte(c.String()+name), follows), cache)
+	h.serveParts(q, b, kind, tag, cache)
 	return nil
 }
 

@@ -180,7 +180,8 @@ func TestCodecsPlay(t *testing.T) {
 }
 
 // TestInitChanges: what is coded otherwise has an init segment of its own, and each
-// is good for the segments behind it. (ffmpeg does not read a second one.)
+// is good for the segments behind it. (ffmpeg does not read a second one; it plays transport stream
+// segments.)
 func TestInitChanges(t *testing.T) {
 	needTools(t, "ffmpeg", "ffprobe")
 	var segs []*m4f.Segment
@@ -195,6 +196,10 @@ func TestInitChanges(t *testing.T) {
 	}
 	if n := strings.Count(x.get(t, "/example/"+strings.Replace(list, "m3u8", "mpd", 1)), "<Period"); n != 2 {
 		t.Errorf("%d periods", n)
+	}
+	out, _ := run(t, "ffprobe", "-v", "error", "-select_streams", "v", "-count_frames", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", x.URL+"/example/"+list+"?format=ts")
+	if f := strings.Fields(out); len(f) == 0 || f[0] != "300" {
+		t.Errorf("as a transport stream: %s pictures", out)
 	}
 	for i, part := range strings.Split(text, "#EXT-X-MAP")[1:] {
 		var b bytes.Buffer

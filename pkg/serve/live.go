@@ -267,13 +267,19 @@ func (f *feed) look(q *play) error {
 		}
 	}
 	if f.lister == nil {
-		return f.begin(q)
-	}
-	if f.ended {
+		if err := f.begin(q); err != nil {
+			f.lister = nil
+			return err
+		}
 		return nil
 	}
-	last, _ := f.lister.Last()
-	return f.add(q, m4f.UTC(last.To*msTicks))
+	if !f.ended {
+		last, _ := f.lister.Last()
+		if err := f.add(q, m4f.UTC(last.To*msTicks)); err != nil {
+			return err
+		}
+	}
+	return f.alive(q)
 }
 
 const msTicks = m4f.Timescale / 1000
@@ -306,46 +312,48 @@ func (f *feed) begin(q *play) error {
 	if info.Newest == 0 {
 		return nothingIn(q.archive)
 	}
-	newest, limit := info.Newest, f.limit()
-	if limit != 0 && limit < newest {
-		newest = limit
+	newest := info.Newest
+	if limit := f.limit(); limit != 0 {
+		newest = min(newest, limit)
 	}
 	if err := f.measure(q.archive, newest, info.TargetDuration); err != nil {
 		return err
 	}
-	before, breaks := f.sequence+int64(len(f.entries)), f.breaks
-	for i := range f.entries {
-		if f.entries[i].Break {
-			breaks++
-		}
-	}
-	f.lister = f.p.lister(&f.view)
-	if !f.uncut {
-		f.lister.Longest = int64(f.target)*1000 + 499
-	}
-	f.entries, f.length = nil, 0
 	from := m4f.UTC(f.what.from * m4f.Timescale)
 	if f.slides() {
 		from = newest - m4f.UTC((f.window()+liveEntries*int64(f.target)*1000)*msTicks)
 	} else if f.p.now()-from > longestList*m4f.Timescale {
 		return m4fhttp.Problemf(http.StatusNotFound, "a growing playlist shows at most %d seconds; ask for a later FROM", longestList)
 	}
-	f.sequence, f.breaks = before, breaks
+	f.clear()
+	before := f.sequence
 	if err := f.add(q, max(from, 1)); err != nil {
-		f.lister = nil
 		return err
 	}
 	if err := f.alive(q); err != nil {
-		f.lister = nil
 		return err
 	}
 	if f.slides() {
 		// Numbers follow from the time, so that two nodes have nearly the same.
 		n := int64(len(f.entries))
-		at := f.entries[n-1].From/f.per - (n - 1)
-		f.sequence = max(before, at)
+		f.sequence = max(before, f.entries[n-1].From/f.per-(n-1))
 	}
 	return nil
+}
+
+// clear takes all entries out.
+func (f *feed) clear() {
+	f.sequence += int64(len(f.entries))
+	for i := range f.entries {
+		if f.entries[i].Break {
+			f.breaks++
+		}
+	}
+	f.entries, f.length = nil, 0
+	f.lister = f.p.lister(&f.view)
+	if !f.uncut {
+		f.lister.Longest = int64(f.target)*1000 + 499
+	}
 }
 
 // alive refuses a list that nothing is going to be added to.
