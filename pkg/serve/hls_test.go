@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Eyevinn/hls-m3u8/m3u8"
 	"github.com/Eyevinn/mp4ff/mp4"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -300,6 +301,9 @@ func TestLists(t *testing.T) {
 		fmt.Sprintf("archive-%d-40", begin):    {10, "12:00:00", "VOD"},
 	} {
 		text := x.get(t, "/example/hls/va/"+name+".m3u8")
+		if _, _, err := m3u8.DecodeFrom(strings.NewReader(text), true); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 		_, kind, _ := strings.Cut(text, "#EXT-X-PLAYLIST-TYPE:")
 		kind, _, _ = strings.Cut(kind, "\n")
 		_, first, _ := strings.Cut(text, "DATE-TIME:2026-11-22T")
@@ -309,7 +313,11 @@ func TestLists(t *testing.T) {
 		if ended := strings.Contains(text, "#EXT-X-ENDLIST"); ended != (kind == "VOD") {
 			t.Errorf("%s: ended %v", name, ended)
 		}
-		if master := x.get(t, "/example/"+name+".m3u8"); !strings.Contains(master, "\nhls/va/"+name+".m3u8\n") {
+		master := x.get(t, "/example/"+name+".m3u8")
+		if _, _, err := m3u8.DecodeFrom(strings.NewReader(master), true); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !strings.Contains(master, "\nhls/va/"+name+".m3u8\n") {
 			t.Errorf("%s: %s", name, master)
 		}
 	}

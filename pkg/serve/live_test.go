@@ -66,7 +66,7 @@ type stage struct {
 
 func newStage(t testing.TB, dir string, peer []*m4f.Segment) (*stage, *twin) {
 	sim := clock.NewSim(begins)
-	s, err := archive.Create(filepath.Join(dir, "example"), "", archive.Options{TargetDuration: 2 * m4f.Timescale, Clock: sim})
+	s, err := archive.Create(filepath.Join(dir, "example"), "", archive.Options{Clock: sim})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,4 +267,53 @@ func fewerChecks(t *testing.T, by int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Value.Set(was) })
+}
+
+// TestTwinsCountAlike: nodes that were asked first at different times number the
+// same entry nearly alike, also where keyframes are rarer than the target duration.
+func TestTwinsCountAlike(t *testing.T) {
+	needTools(t, "ffmpeg")
+	for name, ts := range map[string][]byte{
+		"a keyframe each 2 s":  generate(t, testsrc.Options{StartPTS: 90000, Duration: 90 * time.Second}),
+		"a keyframe each 10 s": encoded(t, "-f lavfi -i testsrc2=s=96x64:r=25:d=90 -c:v libx264 -preset ultrafast -g 250 -keyint_min 250 -sc_threshold 0"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			segs := cutUp(ts, 4*time.Second, 0)
+			dir := t.TempDir()
+			x, _ := newStage(t, dir, nil)
+			second := &stage{h: NewHandler(Options{Node: fake{m4fhttp.NewRoot(dir)}, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})}
+			second.h.play.clock = x.clock
+			list := func(x *stage) map[string]int64 {
+				code, text := x.get("/example/hls/v/index.m3u8")
+				if code != http.StatusOK {
+					t.Fatal(text)
+				}
+				entries, _, _ := lines(t, text)
+				numbers := map[string]int64{}
+				for n, e := range entries {
+					numbers[e.uri] = n
+				}
+				return numbers
+			}
+			for i, s := range segs {
+				x.clock.Advance(m4f.Duration(int64(s.Header.Duration)))
+				x.add(t, archive.Live, s.Header, s)
+				if i >= len(segs)/3 {
+					list(x)
+				}
+			}
+			one, both := list(x), 0
+			for uri, n := range list(second) {
+				if m, ok := one[uri]; ok {
+					both++
+					if n-m > 1 || m-n > 1 {
+						t.Errorf("%s is number %d on one node, %d on the other", uri, m, n)
+					}
+				}
+			}
+			if both == 0 {
+				t.Error("the nodes list nothing in common")
+			}
+		})
+	}
 }
