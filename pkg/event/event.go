@@ -22,6 +22,8 @@ const (
 	Clock      = "clock"       // the clock stepped or disagrees with a peer
 	Prune      = "prune"       // retention removed hours, or waits
 	Heal       = "heal"        // gaps or damage were filled from a peer
+	PeerLost   = "peer-lost"   // a peer that the archive replicates with cannot be reached
+	PeerBack   = "peer-back"   // it can be reached again
 	Fault      = "fault"       // a fault of the program itself
 	Corrupt    = "corrupt"     // bytes of the archive went bad on the disk
 	Verify     = "verify"      // a pass over the archive found damage

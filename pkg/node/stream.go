@@ -35,6 +35,7 @@ type stream struct {
 	ctl     *controller
 	share   *replicate.Share // what the links have in common
 	heal    healing
+	peers   *peerTeller
 
 	notes   chan event.Event // events to be kept, so that a slow disk holds up nobody
 	sum     summary          // of the archive
@@ -61,7 +62,7 @@ type stream struct {
 
 func newStream(n *Node, c *config.Stream) *stream {
 	s := &stream{node: n, cfg: c, log: n.log.With("stream", c.Name), notes: make(chan event.Event, 64), full: make(chan struct{}, 1), began: n.now(), asked: newAsked()}
-	s.share = newShare(s)
+	s.share, s.peers = newShare(s), newPeerTeller(s)
 	s.through = newThrough(s)
 	s.sources = make([]*source, len(c.Inputs))
 	s.links = make([]*link, len(c.Inputs))
@@ -127,6 +128,7 @@ func (s *stream) Serve(ctx context.Context) error {
 	if !retired {
 		s.note(event.Event{Kind: event.Start, Msg: "the node began to record"})
 		sup.Add(s.ctl)
+		sup.Add(s.peers)
 		for i := range s.cfg.Inputs {
 			if s.sources[i] != nil {
 				sup.Add(s.sources[i])
@@ -155,7 +157,7 @@ func (s *stream) open() error {
 	}
 	a, err := archive.Create(s.cfg.DVR.Dir, s.cfg.Name, archive.CreateOptions{
 		TargetDuration: s.target(), Clock: s.node.opt.Clock, FS: s.node.measures.disk(s.node.opt.FS, s.cfg.DVR.Root),
-		OnEvent: s.node.happened, OnAdd: s.node.measures.added(s.cfg.Name),
+		OnEvent: s.node.happened, OnAdd: s.onAdd(),
 	})
 	if err != nil {
 		return err
@@ -170,6 +172,15 @@ func (s *stream) open() error {
 	}
 	s.arc, s.openErr = a, nil
 	return nil
+}
+
+// onAdd returns what looks at each segment that is added to the archive.
+func (s *stream) onAdd() func(*archive.Record) {
+	count := s.node.measures.added(s.cfg.Name)
+	return func(r *archive.Record) {
+		count(r)
+		s.peers.heals.add(r, s.node.now())
+	}
 }
 
 // target is the target duration of a segment in ticks.
