@@ -198,6 +198,7 @@ func (n *node) end(sig syscall.Signal) error {
 	cmd, ended := n.cmd, n.ended
 	n.mu.Unlock()
 	cmd.Process.Signal(sig)
+	cmd.Process.Signal(syscall.SIGCONT) // one that is stopped would not end
 	select {
 	case <-ended:
 	case <-time.After(30 * time.Second):
