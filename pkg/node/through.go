@@ -22,6 +22,7 @@ var _ serve.Healer = (*Node)(nil)
 // for as long as somebody does. Recording goes first, as for all filling.
 type through struct {
 	s      *stream
+	fill   func(context.Context, spanKey) error
 	places chan struct{} // for fetches under way
 
 	mu      sync.Mutex
@@ -66,7 +67,9 @@ const (
 )
 
 func newThrough(s *stream) *through {
-	return &through{s: s, places: make(chan struct{}, playFetches), fetches: map[spanKey]*playFetch{}, offers: map[spanKey]*offer{}}
+	t := &through{s: s, places: make(chan struct{}, playFetches), fetches: map[spanKey]*playFetch{}, offers: map[spanKey]*offer{}}
+	t.fill = t.fromPeers
+	return t
 }
 
 func (t *through) String() string { return "fetching what is played of " + t.s.cfg.Name }
@@ -297,8 +300,8 @@ func (t *through) tell(peer string, key spanKey, res *replicate.Result) {
 	t.segments, t.bytes, t.told = 0, 0, now
 }
 
-// fill fetches a span from one peer after the other until it is there.
-func (t *through) fill(ctx context.Context, key spanKey) error {
+// fromPeers fetches a span from one peer after the other until it is there.
+func (t *through) fromPeers(ctx context.Context, key spanKey) error {
 	a := t.s.archive()
 	if a == nil {
 		return errors.New("the archive is not open")
