@@ -74,31 +74,40 @@ type listing struct {
 	texts            *texts
 }
 
-// texts are a playlist's forms for one version of it.
+// texts are a playlist's forms for one version of it, as many as are about as large
+// as its entries.
 type texts struct {
 	mu      sync.Mutex
 	version int
 	forms   map[string][]byte
+	size    int
 }
 
-// maxForms bounds the forms that are remembered of a playlist.
-const maxForms = 16
-
-func (t *texts) get(version int, form string, make func() ([]byte, error)) ([]byte, error) {
+func (l *listing) form(name string, make func() ([]byte, error)) ([]byte, error) {
+	t := l.texts
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.version != version || t.forms == nil || len(t.forms) >= maxForms {
-		t.version, t.forms = version, map[string][]byte{}
+	if t.version != l.version || t.forms == nil {
+		t.version, t.forms, t.size = l.version, map[string][]byte{}, 0
 	}
-	if b, ok := t.forms[form]; ok {
+	if b, ok := t.forms[name]; ok {
 		return b, nil
 	}
 	b, err := make()
-	if err == nil {
-		t.forms[form] = b
+	if err != nil {
+		return nil, err
 	}
-	return b, err
+	if t.size+len(b) > listCost(len(l.entries))/2 {
+		clear(t.forms)
+		t.size = 0
+	}
+	t.forms[name] = b
+	t.size += len(b)
+	return b, nil
 }
+
+// listCost is about how many bytes a list of some entries takes, with its texts.
+func listCost(entries int) int { return 32<<10 + 240*entries }
 
 // serve answers with the media playlist of a choice.
 func (l *listing) serve(q *play, c render.Choice, ts bool) error {
@@ -106,7 +115,7 @@ func (l *listing) serve(q *play, c render.Choice, ts bool) error {
 	if ts {
 		form, prefix = "ts", "hls/ts/"
 	}
-	text, err := l.texts.get(l.version, form, func() ([]byte, error) {
+	text, err := l.form(form, func() ([]byte, error) {
 		p := render.Playlist{
 			Type: l.kind, Ended: l.ended, Entries: l.entries, Choice: c, TS: ts, Sequence: l.sequence, Breaks: l.breaks,
 			Target: l.target, Start: l.start, Prefix: prefix,
@@ -150,12 +159,12 @@ func (p *player) findList(q *play, what listed, uncut bool) (*listing, error) {
 		}
 	}
 	key := feedKey{q.archive.Dir(), what, uncut}
-	f := p.feeds.getOr(key, func() *feed { return &feed{p: p, what: what, uncut: uncut} }, minCost)
+	f := p.feeds.getOr(key, func() *feed { return &feed{p: p, what: what, uncut: uncut} }, listCost(0))
 	l, err := f.update(q)
 	if err != nil {
 		return nil, err
 	}
-	p.feeds.put(key, f, minCost+len(l.entries))
+	p.feeds.put(key, f, listCost(len(l.entries)))
 	return l, nil
 }
 
@@ -215,7 +224,7 @@ func (p *player) span(q *play, what listed) (*listing, error) {
 	for i := range s.entries {
 		s.whole = s.whole && s.entries[i].Clean && !s.entries[i].Break
 	}
-	p.lists.put(key, s, minCost+len(s.entries))
+	p.lists.put(key, s, listCost(len(s.entries)))
 	out := s.listing
 	return &out, nil
 }

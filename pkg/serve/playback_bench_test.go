@@ -131,7 +131,7 @@ func BenchmarkPlaylist(b *testing.B) {
 			x := open()
 			ask(b, x, c.path, c.least)
 			for b.Loop() {
-				x.h.play.lists = newRecent[listKey, *spanList](keepEntries)
+				x.h.play.lists = newRecent[listKey, *spanList](keepLists)
 				ask(b, x, c.path, c.least)
 			}
 		})

@@ -38,8 +38,7 @@ const (
 	keepNames   = 1024
 	keepLayouts = 4 << 20 // bytes, about
 	keepWrapped = 4096
-	keepEntries = 400_000 // of playlists, about 100 bytes each, twice
-	minCost     = 64
+	keepLists   = 64 << 20 // bytes, about, of those that are over and of those that grow
 )
 
 func newPlayer(n Node, c clock.Clock) *player {
@@ -49,8 +48,8 @@ func newPlayer(n Node, c clock.Clock) *player {
 		named:   newRecent[movieName, *render.Movie](keepNames),
 		layouts: newRecent[m4f.Identity, *render.Layout](keepLayouts),
 		wrapped: newRecent[m4f.Identity, bool](keepWrapped),
-		lists:   newRecent[listKey, *spanList](keepEntries),
-		feeds:   newRecent[feedKey, *feed](keepEntries),
+		lists:   newRecent[listKey, *spanList](keepLists),
+		feeds:   newRecent[feedKey, *feed](keepLists),
 	}
 	p.healer, _ = n.(Healer)
 	return p

@@ -202,16 +202,16 @@ func (x *theatre) play(t testing.TB, path string, args ...string) []played {
 // sounds of the archive.
 func TestPlays(t *testing.T) {
 	needTools(t, "ffprobe")
-	x := newTheatre(t, cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 40 * time.Second}), 4*time.Second, 0)...)
-	x.clock.Advance(41 * time.Second)
-	name := spanName(0, 40, ".m3u8")
+	x := newTheatre(t, cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 24 * time.Second}), 4*time.Second, 0)...)
+	x.clock.Advance(25 * time.Second)
+	name := spanName(0, 24, ".m3u8")
 	for path, want := range map[string][2]int{
-		"/example/" + name:                     {1000, 1875},
-		"/example/hls/va/" + name:              {1000, 1875},
-		"/example/hls/v/" + name:               {1000},
-		"/example/hls/i/" + name:               {10},
-		"/example/" + spanName(0, 40, ".mpd"):  {1000, 1875},
-		"/example/hls/a/" + name:               {0, 1875},
+		"/example/" + name:                     {600, 1125},
+		"/example/hls/va/" + name:              {600, 1125},
+		"/example/hls/v/" + name:               {600},
+		"/example/hls/i/" + name:               {6},
+		"/example/" + spanName(0, 24, ".mpd"):  {600, 1125},
+		"/example/hls/a/" + name:               {0, 1125},
 		"/example/" + spanName(9, 10, ".m3u8"): {300, 562},
 	} {
 		var got [2]int
