@@ -33,7 +33,7 @@ type serveM4FOptions struct {
 func (o *serveM4FOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.listen, "listen", ":"+strconv.Itoa(config.DefaultPort), "listen on `[HOST]:PORT`")
 	fs.StringVar(&o.keyFile, "cluster-key-file", "", "ask for the cluster key in `FILE`; a second line is another one that is accepted while the key is being replaced")
-	fs.StringVar(&o.tlsCert, "tls-cert", "", "speak TLS (m4fs://) with the certificate in `FILE`")
+	fs.StringVar(&o.tlsCert, "tls-cert", "", "speak TLS (m4fs://) with the certificate in `FILE`; the machine itself may speak plain HTTP, too")
 	fs.StringVar(&o.accessFile, "access-file", "", "let in whom the statements in `FILE` name: view_auth, cors, api_read_key and api_write_key of twindvr.conf(5)")
 	fs.StringVar(&o.tlsKey, "tls-key", "", "the key of the certificate, in `FILE`")
 }
