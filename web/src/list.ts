@@ -71,7 +71,7 @@ export class List {
     this.redraw = eachFrame(() => this.drawAll());
     this.relayout = eachFrame(() => this.place());
     store.wanted = () => this.wanted();
-    store.onLoad = () => this.redraw();
+    store.onLoad = (lane) => (this.lastTip?.row.status.name === lane.stream ? this.repeatTip() : this.redraw());
     causes.onLoad = () => this.repeatTip();
     view.onChange(() => {
       this.redraw();

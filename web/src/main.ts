@@ -282,18 +282,24 @@ tab("streams");
 let lastAnswer = 0;
 let polling = false;
 let failures = 0;
+/** How long the last answer took, ms: a node that is slow is asked less often. */
+let took = 0;
 
 async function poll(): Promise<void> {
   if (polling) return;
   polling = true;
   try {
-    model.setStatus(await askForKey(keyPlace, () => api.streams()));
+    const asked = Date.now();
+    const status = await askForKey(keyPlace, () => api.streams());
+    took = Date.now() - asked;
+    model.setStatus(status);
     lastAnswer = Date.now();
     failures = 0;
     banner.hidden = true;
     document.body.classList.remove("stale");
   } catch (err) {
     failures++;
+    took = 0;
     if (err instanceof api.ApiError && (err.status === 403 || err.status === 401)) {
       text(banner, msg.refused(err.message));
       banner.hidden = false;
@@ -409,7 +415,7 @@ async function begin(): Promise<void> {
   await poll();
   list.refresh(true);
   log.begin();
-  every(() => ((model.status?.streams.length ?? 0) > 50 ? 4000 : 2000), () => void poll());
+  every(() => Math.max((model.status?.streams.length ?? 0) > 50 ? 4000 : 2000, Math.min(20_000, 4 * took)), () => void poll());
   // The clock goes on: as often as a pixel is.
   every(() => Math.min(5000, Math.max(250, view.span / 2000)), () => view.tick());
   every(() => 2000, () => store.pump());

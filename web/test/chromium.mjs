@@ -20,7 +20,7 @@ export async function quit() {
 export async function open(url, options = {}) {
   const context = await (await launch()).newContext({ viewport: { width: 1440, height: 900 }, colorScheme: "light", acceptDownloads: true, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(60_000);
   const problems = [];
   page.on("pageerror", (e) => problems.push(`error: ${e.message}`));
   page.on("console", (m) => {
@@ -41,7 +41,7 @@ export async function loaded(page, stream) {
 export const said = (page, stream) => timeline(page, stream).getAttribute("aria-valuetext");
 
 /** Waits for something in the page to hold. */
-export const waitFor = (page, holds, arg, timeout = 30_000) => page.waitForFunction(holds, arg, { timeout, polling: 100 });
+export const waitFor = (page, holds, arg, timeout = 60_000) => page.waitForFunction(holds, arg, { timeout, polling: 100 });
 
 /** The lowest contrast (WCAG 2.2, 1.4.3) of the texts in view, and where it is. */
 export function contrast(page) {
