@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/thejerf/suture/v4"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/clock"
@@ -80,7 +79,8 @@ type Node struct {
 	sinks    sinks                    // that events are sent to
 	counts   eventCounts
 	measures *measures
-	news     *serve.Feed // what happens to the streams
+	sums     chan struct{} // a token for each archive that is being summed up
+	news     *serve.Feed   // what happens to the streams
 
 	merge  replicate.Slots // for merging packets of damaged segments
 	gather replicate.Slots // for fetching them
@@ -116,7 +116,7 @@ func New(opt Options) *Node {
 		opt.Clock = clock.System
 	}
 	n := &Node{
-		opt: opt, news: serve.NewFeed(), id: m4fhttp.NewNodeID(), log: opt.Log, started: opt.Clock.Now(), cfg: opt.Config,
+		opt: opt, news: serve.NewFeed(), sums: make(chan struct{}, summing), id: m4fhttp.NewNodeID(), log: opt.Log, started: opt.Clock.Now(), cfg: opt.Config,
 		fill: replicate.NewSlots(filling), merge: replicate.NewSlots(merging), gather: replicate.NewSlots(gathering), streams: map[string]*running{}, retired: map[string]*running{}, via: map[string][]string{},
 	}
 	n.keys.Store(&opt.Config.ClusterKeys)
@@ -482,15 +482,11 @@ func (n *Node) Status() serve.NodeStatus {
 	}
 	all := n.all()
 	st.Streams = make([]serve.StreamStatus, len(all))
-	var g errgroup.Group
-	g.SetLimit(summing)
+	var asked sync.WaitGroup
 	for i, s := range all {
-		g.Go(func() error {
-			st.Streams[i] = s.status()
-			return nil
-		})
+		asked.Go(func() { st.Streams[i] = s.status() })
 	}
-	_ = g.Wait() // none fails
+	asked.Wait()
 	for i := range st.Streams {
 		st.Healthy = st.Healthy && st.Streams[i].Healthy
 	}
@@ -501,6 +497,3 @@ func (n *Node) Status() serve.NodeStatus {
 	}
 	return st
 }
-
-// summing is how many streams are summed up at once.
-const summing = 16

@@ -13,6 +13,16 @@ import (
 const (
 	// archiveEvery is how often the archive is summed up at most.
 	archiveEvery = time.Second
+	// archiveSeldom is how often it is at least, where that takes long.
+	archiveSeldom = 5 * time.Second
+	// archiveDead is how long the first summary may take to read anything until
+	// its disk is said not to answer.
+	archiveDead = 10 * time.Second
+	// summing is how many archives of a node are summed up at once; one that waits
+	// for longer than turnWithin, for the sake of disks that hang, does not wait any
+	// more.
+	summing    = 2
+	turnWithin = 2 * time.Second
 	// archiveWait is how long a summary is waited for; then the one before
 	// must do. A disk that hangs holds up nobody who asks.
 	archiveWait = 500 * time.Millisecond
@@ -21,10 +31,15 @@ const (
 // summary is the last summary of the archive.
 type summary struct {
 	mu     sync.Mutex
-	at     time.Time
+	at     time.Time // when it was made; zero: there is none yet
+	took   time.Duration
 	status serve.ArchiveStatus
 	done   chan struct{} // of the one being made; nil: none is
+	began  time.Time     // when that began to read; zero: it waits for its turn
 }
+
+// every is how long the summary is good: one that takes long is made less often.
+func (c *summary) every() time.Duration { return min(max(archiveEvery, 10*c.took), archiveSeldom) }
 
 // status is what the API says of the stream.
 func (s *stream) status() serve.StreamStatus {
@@ -275,7 +290,7 @@ func (s *stream) holes() bool { return s.archiveStatus(s.node.now()).Gaps > 0 }
 func (s *stream) archiveStatus(now time.Time) serve.ArchiveStatus {
 	c := &s.sum
 	c.mu.Lock()
-	if !c.at.IsZero() && now.Sub(c.at) < archiveEvery {
+	if !c.at.IsZero() && now.Sub(c.at) < c.every() {
 		defer c.mu.Unlock()
 		return c.status
 	}
@@ -293,24 +308,58 @@ func (s *stream) archiveStatus(now time.Time) serve.ArchiveStatus {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.at.IsZero() {
-		return serve.ArchiveStatus{Dir: s.cfg.DVR.Dir, Depth: s.cfg.DVR.Depth.Seconds(), Error: "its disk does not answer"}
+	if !c.at.IsZero() || c.status.Dir != "" {
+		return c.status
 	}
-	return c.status
+	st := s.emptyStatus()
+	if !c.began.IsZero() && time.Since(c.began) > archiveDead {
+		st.Error = "its disk does not answer"
+	}
+	return st
 }
 
-// summarise makes a summary.
+// emptyStatus is what is known of an archive that is not open.
+func (s *stream) emptyStatus() serve.ArchiveStatus {
+	return serve.ArchiveStatus{Dir: s.cfg.DVR.Dir, Depth: s.cfg.DVR.Depth.Seconds()}
+}
+
+// summarise makes a summary. The first one of a large archive takes a while: where
+// it begins and ends is known before.
 func (s *stream) summarise(done chan struct{}) {
+	defer s.node.turnToSum()()
+	c := &s.sum
+	c.mu.Lock()
+	c.began = time.Now()
+	first := c.at.IsZero()
+	c.mu.Unlock()
 	now := s.node.now()
-	st := serve.ArchiveStatus{Dir: s.cfg.DVR.Dir, Depth: s.cfg.DVR.Depth.Seconds()}
+	st := s.emptyStatus()
+	if a := s.archive(); first && a != nil && st.Ends(a, now) == nil {
+		c.mu.Lock()
+		c.status = st
+		c.mu.Unlock()
+	}
 	if err := s.sumUp(&st, now); err != nil {
 		st.Error = err.Error()
 	}
-	c := &s.sum
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.at, c.status, c.done = now, st, nil
+	c.took = time.Since(c.began)
+	c.at, c.status, c.done, c.began = now, st, nil, time.Time{}
 	close(done)
+}
+
+// turnToSum waits until no more than so many archives are summed up, so that
+// recording is not held up by whoever looks at a node of many streams.
+func (n *Node) turnToSum() (done func()) {
+	t := time.NewTimer(turnWithin)
+	defer t.Stop()
+	select {
+	case n.sums <- struct{}{}:
+		return func() { <-n.sums }
+	case <-t.C:
+		return func() {}
+	}
 }
 
 // sumUp fills in what the archive says.
