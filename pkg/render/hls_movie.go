@@ -155,7 +155,7 @@ type Movie struct {
 	init *m4f.Init
 
 	mu   sync.Mutex
-	made map[Choice]*PlayerInit
+	made map[[2]int]*PlayerInit // by the places of the tracks, -1: none
 	seen looks
 }
 
@@ -165,7 +165,7 @@ func NewMovie(b []byte) (*Movie, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Movie{init: init, made: map[Choice]*PlayerInit{}}, nil
+	return &Movie{init: init, made: map[[2]int]*PlayerInit{}}, nil
 }
 
 // ID is the identity of the init segment.
@@ -197,23 +197,25 @@ type PlayerInit struct {
 // Init makes the init segment of a choice: the chosen tracks, numbered from 1, and
 // nothing of what only this program reads. nil: there is no such track.
 func (m *Movie) Init(c Choice) (*PlayerInit, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if p, ok := m.made[c]; ok {
-		return p, nil
-	}
-	p, err := m.make(c)
-	if err == nil {
-		m.made[c] = p
-	}
-	return p, err
-}
-
-func (m *Movie) make(c Choice) (*PlayerInit, error) {
 	chosen := c.tracks(m.init)
 	if len(chosen) == 0 {
 		return nil, nil
 	}
+	key := [2]int{-1, -1} // many names stand for the same tracks
+	copy(key[:], chosen)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p, ok := m.made[key]; ok {
+		return p, nil
+	}
+	p, err := m.make(chosen)
+	if err == nil {
+		m.made[key] = p
+	}
+	return p, err
+}
+
+func (m *Movie) make(chosen []int) (*PlayerInit, error) {
 	moov, mvex := mp4.NewMoovBox(), mp4.NewMvexBox()
 	mvhd := mp4.CreateMvhd()
 	mvhd.Timescale, mvhd.NextTrackID = m4f.Timescale, uint32(len(chosen)+1)
