@@ -149,16 +149,16 @@ func (p *player) list(q *play, what listed, uncut bool) (*listing, error) {
 }
 
 func (p *player) findList(q *play, what listed, uncut bool) (*listing, error) {
+	key := feedKey{q.archive.Dir(), what, uncut}
 	if what.kind == ofSpan {
 		over, err := p.over(q.archive, what)
 		if err != nil {
 			return nil, err
 		}
-		if over {
+		if f, ok := p.feeds.get(key); over && (!ok || !f.followed()) {
 			return p.span(q, what)
 		}
 	}
-	key := feedKey{q.archive.Dir(), what, uncut}
 	f := p.feeds.getOr(key, func() *feed { return &feed{p: p, what: what, uncut: uncut} }, listCost(0))
 	l, err := f.update(q)
 	if err != nil {
@@ -166,6 +166,18 @@ func (p *player) findList(q *play, what listed, uncut bool) (*listing, error) {
 	}
 	p.feeds.put(key, f, listCost(len(l.entries)))
 	return l, nil
+}
+
+// followedFor is for how long after somebody has asked for it the list of a span
+// stays as it grew, when the span is over.
+const followedFor = 2 * time.Minute
+
+// followed says whether somebody may be following the list.
+func (f *feed) followed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	since := f.p.clock.Now().Sub(f.checked)
+	return f.lister != nil && since >= 0 && since < followedFor
 }
 
 // over says whether nothing more is recorded of a span.

@@ -269,6 +269,38 @@ func fewerChecks(t *testing.T, by int) {
 	t.Cleanup(func() { _ = f.Value.Set(was) })
 }
 
+// TestSpanEnds: whoever followed a span as it grew finds it ended with what it had,
+// and whoever comes later what has been healed since.
+func TestSpanEnds(t *testing.T) {
+	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 32 * time.Second}), 4*time.Second, 0)
+	x, _ := newStage(t, t.TempDir(), nil)
+	name := "/example/hls/v/" + spanName(0, 20, ".m3u8")
+	entries := func() (n int, ended bool) {
+		_, text := x.get(name)
+		return strings.Count(text, "#EXTINF"), strings.Contains(text, "#EXT-X-ENDLIST")
+	}
+	for i, s := range segs {
+		x.clock.Advance(4 * time.Second)
+		if i == 1 {
+			continue
+		}
+		x.add(t, archive.Live, s.Header, s)
+		if i == 3 {
+			if n, ended := entries(); n != 3 || ended {
+				t.Errorf("%d entries, ended %v", n, ended)
+			}
+			x.add(t, archive.Healed, segs[1].Header, segs[1])
+		}
+	}
+	if n, ended := entries(); n != 4 || !ended {
+		t.Errorf("at the end %d entries, ended %v", n, ended)
+	}
+	x.clock.Advance(time.Hour)
+	if n, ended := entries(); n != 5 || !ended {
+		t.Errorf("an hour later %d entries, ended %v", n, ended)
+	}
+}
+
 // TestTwinsCountAlike: nodes that were asked first at different times number the
 // same entry nearly alike, also where keyframes are rarer than the target duration.
 func TestTwinsCountAlike(t *testing.T) {
