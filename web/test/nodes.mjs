@@ -67,7 +67,7 @@ export async function twins({ streams = 0 } = {}) {
   const relay = createSocket("udp4");
   const heard = { a: true, b: true };
   const config = (own, other, node) => {
-    const block = (stream, url) => `stream ${stream} {\n  url ${url};\n  url m4f://127.0.0.1:${other}/${stream};\n  dvr ${dir}/${node} 3d replicate;\n}\n`;
+    const block = (stream, url) => `stream ${stream} {\n  url ${url} source_timeout=3s return_after=3s;\n  url m4f://127.0.0.1:${other}/${stream};\n  dvr ${dir}/${node} 3d replicate;\n}\n`;
     const idle = Array.from({ length: streams }, (_, i) => block(`idle-${i}`, `file:${dir}/none-${i}.ts`));
     return `http 127.0.0.1:${own};\n${block(name, `udp://127.0.0.1:${port}`)}${idle.join("")}`;
   };
@@ -78,7 +78,7 @@ export async function twins({ streams = 0 } = {}) {
   });
   await new Promise((done) => relay.bind(0, "127.0.0.1", done));
   await writeFile(join(dir, "a.conf"), config(a, b, "a"));
-  await writeFile(join(dir, "b.conf"), config(b, a, "b").replaceAll(`:${port};`, `:${second};`));
+  await writeFile(join(dir, "b.conf"), config(b, a, "b").replaceAll(`:${port} `, `:${second} `));
   let source = new Process(["testsrc", `udp://127.0.0.1:${relay.address().port}`]).start();
   const nodes = ["a", "b"].map((n) => new Process(["supervise", join(dir, n + ".conf")]).start());
   const url = `http://127.0.0.1:${a}`;
