@@ -32,12 +32,21 @@ func chooseFlips(dir string, n int, rng *rand.Rand) ([]flip, error) {
 	kinds := map[string][]string{}
 	sizes := map[string]int64{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // the node has removed it
+			return nil
+		case err != nil:
 			return err
+		case d.IsDir() && d.Name() == "salvage":
+			return fs.SkipDir
+		case d.IsDir():
+			return nil
 		}
 		info, err := d.Info()
-		kind := filepath.Ext(path)
-		if err == nil && info.Size() > 0 && (kind == ".mp4" || kind == ".idx") && !strings.Contains(path, "/salvage/") {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if kind := filepath.Ext(path); err == nil && info.Size() > 0 && (kind == ".mp4" || kind == ".idx") {
 			kinds[kind] = append(kinds[kind], path)
 			sizes[path] = info.Size()
 		}
