@@ -31,6 +31,7 @@ NPM   ?= npm
 WEB   ?= $(if $(shell command -v $(NPM) 2>/dev/null),yes,no)
 
 web: $(PAGE)
+	@:
 
 $(PAGE): $(wildcard web/src/*) web/build.mjs web/node_modules/.package-lock.json
 	$(NPM) --prefix web run check
