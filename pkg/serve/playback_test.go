@@ -57,7 +57,10 @@ func (x *theatre) open(t testing.TB, n Node) {
 	x.h = NewHandler(Options{Node: n, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})
 	x.h.play.clock = x.clock
 	x.Server = httptest.NewServer(x.h)
-	t.Cleanup(x.Close)
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		x.Close()
+	})
 }
 
 func (x *theatre) add(t testing.TB, o archive.Origin, segs ...*m4f.Segment) {
