@@ -10,8 +10,8 @@ import type { Model } from "./model.js";
 const most = 400;
 
 const grave = new Set(["source-lost", "disk", "fault", "corrupt"]);
-const odd = new Set(["bad-input", "clock", "switch", "stop", "verify"]);
-const good = new Set(["source-back", "disk-back", "heal", "start"]);
+const odd = new Set(["bad-input", "clock", "switch", "stop", "verify", "peer-lost"]);
+const good = new Set(["source-back", "disk-back", "heal", "start", "peer-back"]);
 
 export const gravity = (kind: string): string => (grave.has(kind) ? "bad" : odd.has(kind) ? "warn" : good.has(kind) ? "good" : "note");
 

@@ -213,6 +213,8 @@ export const en = {
     clock: "clock",
     prune: "prune",
     heal: "healed",
+    "peer-lost": "peer lost",
+    "peer-back": "peer back",
     fault: "fault",
     corrupt: "corrupt",
     verify: "verify",
