@@ -53,6 +53,8 @@ type hourState struct {
 	sum        Hour
 	sumOf      [3]version // what sum was computed from
 	haveSum    bool
+	begins     m4f.UTC                      // start of the first element of sum's view
+	ends       m4f.UTC                      // end of the last
 	fold       *fold                        // its part of the totals; nil: not known
 	lastExtent map[extentName]*loadedExtent // of an hour that grows
 }
@@ -428,22 +430,38 @@ func (s *Stream) Hours(from, to m4f.UTC) ([]Hour, error) {
 }
 
 func (c *hourCache) summary(h hour) (Hour, error) {
+	sum, _, _, err := c.summaryAndEnds(h)
+	return sum, err
+}
+
+// summaryAndEnds returns an hour's summary, and the start of the first element of
+// its view and the end of the last; 0: it has none.
+func (c *hourCache) summaryAndEnds(h hour) (sum Hour, begins, ends m4f.UTC, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	vs, err := c.versions(h)
 	if err != nil {
-		return Hour{}, err
+		return Hour{}, 0, 0, err
 	}
 	st := c.state[h]
-	if st.haveSum && st.sumOf == vs {
-		return st.sum, nil
+	if st == nil { // pruned meanwhile
+		return summarize(h, nil), 0, 0, nil
 	}
-	els, vs, err := c.view(h)
-	if err != nil {
-		return Hour{}, err
+	if !st.haveSum || st.sumOf != vs {
+		els, vs, err := c.view(h)
+		if err != nil {
+			return Hour{}, 0, 0, err
+		}
+		st.sum, st.sumOf, st.haveSum = summarize(h, els), vs, true
+		st.begins, st.ends = 0, 0
+		if len(els) > 0 {
+			st.begins = els[0].UTC.Add(els[0].Parts[0].From)
+		}
+		for i := range els {
+			st.ends = max(st.ends, els[i].UTC.Add(els[i].Parts[len(els[i].Parts)-1].To))
+		}
 	}
-	st.sum, st.sumOf, st.haveSum = summarize(h, els), vs, true
-	return st.sum, nil
+	return st.sum, st.begins, st.ends, nil
 }
 
 func summarize(h hour, els []Element) Hour {

@@ -316,14 +316,11 @@ func (s *Stream) Info() (Info, error) {
 		return info, err
 	}
 	for _, h := range slices.Backward(hours) {
-		els, err := s.viewOf(h)
+		sum, _, ends, err := s.cache.summaryAndEnds(h)
 		if err != nil {
 			return info, err
 		}
-		for i := range els {
-			info.Newest = max(info.Newest, els[i].UTC.Add(els[i].Parts[len(els[i].Parts)-1].To))
-		}
-		if len(els) > 0 {
+		if info.Newest = ends; sum.Segments > 0 {
 			break
 		}
 	}
@@ -334,12 +331,12 @@ func (s *Stream) Info() (Info, error) {
 // 0.
 func (s *Stream) beginsIn(hours []hour) (m4f.UTC, error) {
 	for _, h := range hours {
-		els, err := s.viewOf(h)
+		sum, begins, _, err := s.cache.summaryAndEnds(h)
 		if err != nil {
 			return 0, err
 		}
-		if len(els) > 0 {
-			return els[0].UTC.Add(els[0].Parts[0].From), nil
+		if sum.Segments > 0 {
+			return begins, nil
 		}
 	}
 	return 0, nil
