@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/event"
@@ -52,36 +53,75 @@ type clockWatch struct {
 	// read returns the time of day, and a time that only ever goes on.
 	read func() (wall time.Time, mono time.Duration)
 
+	mu   sync.Mutex
 	wall time.Time // when it was read last
 	mono time.Duration
+	step time.Duration // by how much the clock was set lately, in all
+	set  time.Duration // when last, by the monotonic clock
 }
+
+// lately is for how long a step may be taken back: a clock that is set wrong is
+// often set right soon, and streams that begin anew meanwhile go on with their
+// timelines.
+const lately = 10 * time.Minute
 
 func newClockWatch(n *Node) *clockWatch {
 	start := n.now()
-	return &clockWatch{n: n, read: func() (time.Time, time.Duration) {
+	c := &clockWatch{n: n, read: func() (time.Time, time.Duration) {
 		now := n.now()
 		return now.Round(0), now.Sub(start) // Round takes the monotonic reading away
 	}}
+	c.wall, c.mono = c.read()
+	return c
 }
 
 func (c *clockWatch) String() string { return "watch of the clock" }
 
 // Serve implements suture.Service.
 func (c *clockWatch) Serve(ctx context.Context) error {
-	c.wall, c.mono = c.read()
 	for c.n.pause(ctx, clockEvery) {
 		c.look()
 	}
 	return ctx.Err()
 }
 
-// look compares both clocks once.
-func (c *clockWatch) look() {
+// compare reads both clocks and returns by how much the clock was set since they
+// were compared last, if by enough to be told, and what time it would be.
+func (c *clockWatch) compare() (step time.Duration, right, wall time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	wall, mono := c.read()
-	right := c.wall.Add(mono - c.mono)
-	step := wall.Sub(right)
+	right = c.wall.Add(mono - c.mono)
+	step = wall.Sub(right)
 	c.wall, c.mono = wall, mono
 	if step.Abs() < clockStep {
+		return 0, right, wall
+	}
+	if mono-c.set > lately {
+		c.step = 0
+	}
+	c.step, c.set = c.step+step, mono
+	return step, right, wall
+}
+
+// stepped is by how much the clock was set in the last minutes, 0: not.
+func (c *clockWatch) stepped() (step time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wall, mono := c.read()
+	if mono-c.set <= lately {
+		step = c.step
+	}
+	if d := wall.Sub(c.wall.Add(mono - c.mono)); d.Abs() >= clockStep { // just now
+		step += d
+	}
+	return step
+}
+
+// look compares both clocks once and tells of a step.
+func (c *clockWatch) look() {
+	step, right, wall := c.compare()
+	if step == 0 {
 		return
 	}
 	way := "forward"

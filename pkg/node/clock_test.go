@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/event"
+	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
 // A clock that is set is told once for each step, by the time of before; one
@@ -52,6 +54,69 @@ func TestClockSteps(t *testing.T) {
 			if told() != nil {
 				t.Errorf("a step of %v is told twice", step)
 			}
+		}
+	}
+}
+
+// A step is known at once, and until it was some minutes ago; one back undoes one
+// forward.
+func TestClockStepped(t *testing.T) {
+	n, _ := idle(t, "source b.example { dvr "+t.TempDir()+" 1d; }")
+	wall, mono := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), time.Duration(0)
+	c := &clockWatch{n: n, read: func() (time.Time, time.Duration) { return wall, mono }}
+	c.wall, c.mono = c.read()
+	const year = 365 * 24 * time.Hour
+	for i, v := range []struct {
+		passed, step time.Duration
+		seen         bool
+		want         time.Duration
+	}{
+		{time.Second, 0, true, 0},
+		{time.Second, year, false, year},
+		{time.Second, 0, true, year},
+		{time.Minute, 0, true, year},
+		{time.Minute, -year, false, 0},
+		{time.Second, 0, true, 0},
+		{time.Second, -time.Hour, true, -time.Hour},
+		{lately + time.Second, 0, true, 0},
+		{time.Second, time.Hour, false, time.Hour},
+		{lately / 2, 0, true, time.Hour},
+		{lately + time.Second, 0, true, 0},
+	} {
+		wall, mono = wall.Add(v.passed+v.step), mono+v.passed
+		if v.seen {
+			c.look()
+		}
+		if got := c.stepped(); got != v.want {
+			t.Errorf("%d: stepped %v, want %v", i, got, v.want)
+		}
+	}
+}
+
+// What goes on with a timeline of a moment ago does while the clock is a year
+// ahead, too; what began anew is dated by the clock.
+func TestResumeAcrossClockStep(t *testing.T) {
+	s := idleStream(t)
+	arc, err := archive.Create(t.TempDir(), "x", archive.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.arc = arc
+	wall, mono := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), time.Duration(0)
+	s.node.clock.read = func() (time.Time, time.Duration) { return wall, mono }
+	s.node.clock.wall, s.node.clock.mono = s.node.clock.read()
+	const sec = m4f.Timescale
+	at := m4f.UTCOf(wall)
+	s.links = []*link{{s: s, media: 100 * sec, length: 4 * sec, utc: at, listed: s.node.now()}}
+	c := &source{s: s, index: 1}
+	for _, step := range []time.Duration{0, 365 * 24 * time.Hour, -365 * 24 * time.Hour, -time.Hour} {
+		wall = wall.Add(step)
+		near := m4f.UTCOf(wall).Add(8 * sec)
+		if utc, ok := c.resume(108*sec, near); !ok || utc != at.Add(8*sec) {
+			t.Errorf("after a step of %v: %v, %d s off", step, ok, int64(utc-at.Add(8*sec))/sec)
+		}
+		if utc, ok := c.resume(50*sec, near); ok {
+			t.Errorf("after a step of %v what begins anew is dated %v", step, utc.Time())
 		}
 	}
 }

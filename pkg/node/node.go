@@ -61,6 +61,7 @@ type Node struct {
 	auth    *m4fhttp.Auth
 	access  *serve.Access
 	sup     *suture.Supervisor
+	clock   *clockWatch
 	started time.Time
 
 	reload sync.Mutex // held by Run's start and by Reload
@@ -125,6 +126,7 @@ func New(opt Options) *Node {
 	n.access = serve.NewAccess(&opt.Config.Access, opt.Clock, opt.Log)
 	n.vols.node, n.sinks.node = n, n
 	n.measures = newMeasures()
+	n.clock = newClockWatch(n)
 	n.sup = suture.New("node", n.spec(opt.Log))
 	return n
 }
@@ -212,7 +214,7 @@ func (n *Node) start(ctx context.Context) error {
 	for _, c := range n.cfg.Sources {
 		n.addSource(c, nil)
 	}
-	n.sup.Add(newClockWatch(n))
+	n.sup.Add(n.clock)
 	n.mu.Lock()
 	n.up, n.life = true, ctx
 	n.mu.Unlock()

@@ -320,8 +320,22 @@ func (c *source) hint(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool) {
 
 // resume tells the segmenter the UTC that the timeline that peers or the archive have
 // recorded up to a moment ago gives to a media time at which it goes on: a standby
-// that of the peer, else the archive's own, else a peer's.
+// that of the peer, else the archive's own, else a peer's. Where the clock has
+// stepped lately, what goes on by the clock of before does.
 func (c *source) resume(media int64, near m4f.UTC) (m4f.UTC, bool) {
+	at, ok := c.resumeNear(media, near)
+	if step := c.s.node.clock.stepped(); !ok && step != 0 {
+		at, ok = c.resumeNear(media, near.Add(-ticks(step)))
+	}
+	return at, ok
+}
+
+// ticks of m4f.Timescale in a duration, which may be of years.
+func ticks(d time.Duration) int64 {
+	return int64(d/time.Second)*m4f.Timescale + int64(d%time.Second)*m4f.Timescale/int64(time.Second)
+}
+
+func (c *source) resumeNear(media int64, near m4f.UTC) (m4f.UTC, bool) {
 	for i, l := range c.s.links {
 		if l != nil && i < c.index {
 			if at, ok := l.resume(media, near); ok {

@@ -5,10 +5,6 @@ import "github.com/twindvr/twindvr/pkg/m4f"
 const (
 	agree = m4f.Timescale // offsets this near are taken over
 	ppm   = 500           // how fast an offset follows the wall clock at most
-	// mostLate is how much later than by the offset of others the first frames of
-	// a timeline may be heard that goes on: a machine that is busy, or a source
-	// that stood still and sends what it was behind, delays, and nothing hastens.
-	mostLate = 10 * m4f.Timescale
 	averaged = 16 // segments that the difference is averaged over
 	// reconsider is for how long the offset of others is compared again with the
 	// clock where it did not agree at first: a recorder that starts on a busy
@@ -82,17 +78,15 @@ func (d *dater) date(media, duration int64, arrived m4f.UTC, jump bool) m4f.UTC 
 }
 
 // resumed returns the time that a timeline which was recorded a moment ago gives to
-// one that begins now, if it goes on with it and was heard in time or late; else
-// the time at which it arrived.
+// one that begins now, if it goes on with it; else the time at which it arrived.
 func (d *dater) resumed(media int64, arrived m4f.UTC) m4f.UTC {
 	if d.resume == nil {
 		return arrived
 	}
-	utc, ok := d.resume(media, arrived)
-	if late := int64(arrived - utc); !ok || late < -agree || late > mostLate {
-		return arrived
+	if utc, ok := d.resume(media, arrived); ok {
+		return utc
 	}
-	return utc
+	return arrived
 }
 
 // again returns the time that others gave, where the clock did not agree with it

@@ -55,7 +55,8 @@ type Config struct {
 	Hint func(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool)
 	// Resume gives the UTC that a timeline which was recorded up to a moment ago
 	// gives to a media time at which it goes on, ok, after a silence: near is when
-	// that was heard. It is taken when that was up to ten seconds later; nil: none.
+	// that was heard, which may be up to ten seconds late, and by a clock that was
+	// set meanwhile; nil: none.
 	Resume func(media int64, near m4f.UTC) (utc m4f.UTC, ok bool)
 	// Salvage, where set, is handed the packets of each damaged or partial
 	// segment that was emitted: from those that a Segmenter that has heard

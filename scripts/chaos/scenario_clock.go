@@ -19,7 +19,7 @@ const year = 365 * 24 * time.Hour
 const oldHours = 30
 
 // clockAhead sets the clock of the first node a year ahead, for longer than it
-// takes to prune once, and runs prune by hand with that clock.
+// takes to prune once.
 func clockAhead(ctx context.Context, l *lab) (*outcome, error) {
 	if err := l.configure(crossed); err != nil {
 		return nil, err
@@ -36,9 +36,16 @@ func clockAhead(ctx context.Context, l *lab) (*outcome, error) {
 		return nil, err
 	}
 	l.inject("clocks a year ahead")
-	if err := sleep(ctx, max(l.length, 70*time.Second)); err != nil { // it prunes once a minute
-		return nil, err
+	// Its source goes for a while, longer than it takes to notice, so that a
+	// timeline begins anew while the clock is wrong.
+	const before, gone = 20 * time.Second, 9 * time.Second
+	for _, d := range []time.Duration{before, gone, max(l.length, 70*time.Second) - before - gone} { // it prunes once a minute
+		l.block(0, d == gone)
+		if err := sleep(ctx, d); err != nil {
+			return nil, err
+		}
 	}
+	l.inject("source losses")
 	st := a.status(ctx)
 	l.want(st != nil && st.Streams[0].Archive.Lag != nil && *st.Streams[0].Archive.Lag > year.Seconds()/2,
 		"%s did not see the clock that it was given", a.name)
