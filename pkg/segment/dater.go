@@ -3,9 +3,9 @@ package segment
 import "github.com/twindvr/twindvr/pkg/m4f"
 
 const (
-	agree = m4f.Timescale // offsets this near are taken over
-	ppm   = 500           // how fast an offset follows the wall clock at most
-	averaged = 16 // segments that the difference is averaged over
+	agree    = m4f.Timescale // offsets this near are taken over
+	ppm      = 500           // how fast an offset follows the wall clock at most
+	averaged = 16            // segments that the difference is averaged over
 	// reconsider is for how long the offset of others is compared again with the
 	// clock where it did not agree at first: a recorder that starts on a busy
 	// machine reads its first datagrams late, and what comes late is dated late.
