@@ -27,6 +27,7 @@ type Access struct {
 	log   *slog.Logger
 	rules atomic.Pointer[rules]
 	tries *tries // of passwords
+	known *known
 
 	mu      sync.Mutex
 	held    map[*held]bool // answers under way
@@ -40,7 +41,6 @@ type rules struct {
 	config.Access
 	users       []user
 	read, write []digest
-	known       *known
 }
 
 type digest [sha256.Size]byte
@@ -54,31 +54,32 @@ func NewAccess(c *config.Access, cl clock.Clock, log *slog.Logger) *Access {
 	if log == nil {
 		log = slog.Default()
 	}
-	a := &Access{clock: cl, log: log, tries: newTries(), held: map[*held]bool{}}
+	a := &Access{clock: cl, log: log, tries: newTries(), known: newKnown(), held: map[*held]bool{}}
 	a.Set(c)
 	return a
 }
 
 // Set changes the rules. Answers under way that they refuse end.
 func (a *Access) Set(c *config.Access) {
-	r := &rules{Access: *c, read: digests(c.ReadKeys), write: digests(c.WriteKeys), known: newKnown()}
+	r := &rules{Access: *c, read: digests(c.ReadKeys), write: digests(c.WriteKeys)}
 	for _, u := range c.Users {
-		one := user{name: sha256.Sum256([]byte(u.Name))}
+		one := user{userLine: userLine{sha256.Sum256([]byte(u.Name)), sha256.Sum256([]byte(u.Password))}}
 		if u.Hashed() {
 			one.hash = []byte(u.Password)
-		} else {
-			one.pass = sha256.Sum256([]byte(u.Password))
 		}
 		r.users = append(r.users, one)
 	}
 	a.rules.Store(r)
+	a.known.only(r.users)
 	a.mu.Lock()
 	all := slices.Collect(maps.Keys(a.held))
 	a.mu.Unlock()
 	for _, x := range all {
-		if x.may() != nil {
-			x.cancel()
-		}
+		go func() { // a password may have to wait for its turn
+			if x.may() != nil {
+				x.cancel()
+			}
+		}()
 	}
 }
 
@@ -164,7 +165,7 @@ func (a *Access) view(r *http.Request) (*grant, *refusal) {
 	}
 	name, pass, given := r.BasicAuth()
 	if given && len(c.users) > 0 {
-		switch right, err := a.password(c, name, pass, r.RemoteAddr); {
+		switch right, err := a.password(r.Context(), c, name, pass, r.RemoteAddr); {
 		case err != nil:
 			return nil, &refusal{status: http.StatusTooManyRequests, why: err.Error()}
 		case right:

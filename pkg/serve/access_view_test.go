@@ -286,56 +286,125 @@ func TestPassToken(t *testing.T) {
 	}
 }
 
-// Who guesses is soon refused, whoever was right before goes on, and so do others
-// elsewhere. Hashed passwords, which are work, are few in all.
+// Who guesses is soon refused, whoever was right before goes on, and so do others,
+// elsewhere and behind the same address.
 func TestTooManyPasswords(t *testing.T) {
-	hash, err := bcrypt.GenerateFromPassword([]byte(hashedSecret), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain, hashed := config.User{Name: "ann", Password: hunter}, config.User{Name: "bob", Password: string(hash)}
 	sim := clock.NewSim(time.Unix(asked, 0))
-	h := accessHandler(t, config.Access{Users: []config.User{plain}}, sim, io.Discard)
+	users := []config.User{{Name: "ann", Password: hunter}, {Name: "cat", Password: "a cat's"}}
+	h := accessHandler(t, config.Access{Users: users}, sim, io.Discard)
 	try := func(name, pass, from string) int {
 		return request(t, h, "GET", "/view", from, basic(name, pass)...).Code
 	}
 	if code := try("ann", hunter, elsewhere); code != http.StatusOK {
 		t.Fatal(code)
 	}
-	for range wrongBurst {
-		if code := try("eve", "x", elsewhere); code != http.StatusUnauthorized {
-			t.Fatal(code)
+	for _, name := range []string{"eve", "ann"} { // whether or not there is such a user
+		for i := range wrongBurst {
+			if code := try(name, fmt.Sprint(i), elsewhere); code != http.StatusUnauthorized {
+				t.Fatal(code)
+			}
 		}
-	}
-	if code := try("eve", "x", "192.0.2.7:99"); code != http.StatusTooManyRequests {
-		t.Errorf("one too many, from another port: %d", code)
+		if code := try(name, "x", "192.0.2.7:99"); code != http.StatusTooManyRequests {
+			t.Errorf("%s: one too many, from another port: %d", name, code)
+		}
 	}
 	if code := try("ann", hunter, elsewhere); code != http.StatusOK {
 		t.Errorf("who was right before: %d", code)
+	}
+	if code := try("cat", "a cat's", elsewhere); code != http.StatusOK {
+		t.Errorf("another name behind the same address: %d", code)
 	}
 	if code := try("eve", "x", "192.0.2.8:5"); code != http.StatusUnauthorized {
 		t.Errorf("another address: %d", code)
 	}
 	sim.Advance(time.Second)
-	if a, b := try("eve", "x", elsewhere), try("eve", "x", elsewhere); a != http.StatusUnauthorized || b != http.StatusTooManyRequests {
+	if a, b := try("eve", "y", elsewhere), try("eve", "z", elsewhere); a != http.StatusUnauthorized || b != http.StatusTooManyRequests {
 		t.Errorf("a second later: %d, %d", a, b)
-	}
-	h.access.Set(&config.Access{Users: []config.User{plain, hashed}})
-	last := 0
-	for i := range hashBurst + 1 {
-		last = try("eve", "x", fmt.Sprintf("[2001:db8:0:%x::1]:5", i))
-	}
-	if last != http.StatusTooManyRequests {
-		t.Errorf("one too many in all: %d", last)
-	}
-	sim.Advance(time.Second)
-	if a, b := try("bob", hashedSecret, elsewhere), try("bob", hashedSecret, elsewhere); a != http.StatusOK || b != http.StatusOK {
-		t.Errorf("who is right: %d, %d", a, b)
 	}
 	for from, want := range map[string]string{"192.0.2.7:5": "192.0.2.7/32", "[2001:db8::1]:5": "2001:db8::/64", "[::ffff:192.0.2.7]:5": "192.0.2.7/32", "[fe80::1%eth0]:5": "fe80::/64", "@": "invalid Prefix"} {
 		if got := guesser(from).String(); got != want {
 			t.Errorf("%s counts as %s, want %s", from, got, want)
 		}
+	}
+}
+
+// A player that goes on with an old password keeps out nobody, not even with the
+// same name, and costs no work.
+func TestOldPassword(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte(hashedSecret), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := accessHandler(t, config.Access{Users: []config.User{{Name: "bob", Password: string(hash)}}}, clock.NewSim(time.Unix(asked, 0)), io.Discard)
+	try := func(pass string) int {
+		return request(t, h, "GET", "/view", elsewhere, basic("bob", pass)...).Code
+	}
+	for range 10 * (wrongBurst + hashBurst) {
+		if code := try("the old one"); code != http.StatusUnauthorized {
+			t.Fatal(code)
+		}
+	}
+	if code := try(hashedSecret); code != http.StatusOK {
+		t.Errorf("who has the new one: %d", code)
+	}
+}
+
+// Hashed passwords are work. Who comes when many do waits for their turn, for a
+// while; and who was right need not wait again when the configuration is read anew.
+func TestHashedPasswordsWait(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte(hashedSecret), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most = hashBurst + hashTries*int(hashWait/time.Second)
+	var users []config.User
+	for i := range most + 1 {
+		users = append(users, config.User{Name: fmt.Sprint(i), Password: string(hash)})
+	}
+	sim := clock.NewSim(time.Unix(asked, 0))
+	h := accessHandler(t, config.Access{Users: users}, sim, io.Discard)
+	try := func(i int) int {
+		from := fmt.Sprintf("192.0.2.%d:5", i%2)
+		return request(t, h, "GET", "/view", from, basic(fmt.Sprint(i), hashedSecret)...).Code
+	}
+	for i := range hashBurst {
+		if code := try(i); code != http.StatusOK {
+			t.Fatalf("%d: %d", i, code)
+		}
+	}
+	codes := make(chan int, 2*most)
+	for i := hashBurst; i < most; i++ {
+		for range 2 { // a player asks for several things at once
+			go func() { codes <- try(i) }()
+		}
+	}
+	sim.Waiters(most - hashBurst)
+	if code := try(most); code != http.StatusTooManyRequests {
+		t.Errorf("one too many: %d", code)
+	}
+	sim.Advance(hashWait)
+	for range 2 * (most - hashBurst) {
+		if code := <-codes; code != http.StatusOK {
+			t.Errorf("who has waited: %d", code)
+		}
+	}
+	changed, err := bcrypt.GenerateFromPassword([]byte("another"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	users = append([]config.User{}, users...)
+	users[0].Password = string(changed)
+	h.access.Set(&config.Access{Users: users})
+	for i := 1; i < most; i++ {
+		if code := try(i); code != http.StatusOK {
+			t.Fatalf("known before: %d: %d", i, code)
+		}
+	}
+	go func() { codes <- try(0) }()
+	sim.Waiters(1)
+	sim.Advance(time.Second)
+	if code := <-codes; code != http.StatusUnauthorized {
+		t.Errorf("with a password that was changed: %d", code)
 	}
 }
 
