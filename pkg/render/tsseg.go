@@ -17,6 +17,18 @@ import (
 // itself. Each cut is a mpegts.Segment, so that counters and the clock go on from
 // cut to cut and from one slot to the next, for as long as media time does.
 func WriteTS(ctx context.Context, a *archive.Stream, out io.Writer, cuts []Cut) error {
+	return eachTSPiece(ctx, a, cuts, func(_ int, t *tsPiece, c *chunk) error {
+		media, err := c.read()
+		if err != nil {
+			return err
+		}
+		return t.write(out, c, media, 0)
+	})
+}
+
+// eachTSPiece calls fn with what each cut is as a transport stream. Of the segments
+// it reads the heads.
+func eachTSPiece(ctx context.Context, a *archive.Stream, cuts []Cut, fn func(i int, t *tsPiece, c *chunk) error) error {
 	if len(cuts) == 0 {
 		return ErrEmpty
 	}
@@ -28,26 +40,62 @@ func WriteTS(ctx context.Context, a *archive.Stream, out io.Writer, cuts []Cut) 
 	p.tracks = mergeTracks(order)
 	w := &walker{ctx: ctx, plan: p, src: &tsSource{a, p}, rough: true}
 	err = w.walk(first, func(i int, c *chunk) error {
-		seg, err := newTSPiece(p, c, i > first && !c.joins)
-		if err != nil {
-			return err
-		}
-		media, err := c.read()
+		t, err := newTSPiece(p, c, i > first && !c.joins)
 		if err == nil {
-			err = seg.write(out, c, media, 0)
+			err = fn(i-first, t, c)
 		}
-		if err != nil {
-			return err
+		if err == nil && i+1 == first+len(cuts) {
+			err = errEnough
 		}
-		if i+1 == first+len(cuts) {
-			return errEnough
-		}
-		return nil
+		return err
 	})
 	if errors.Is(err, errEnough) {
 		return nil
 	}
 	return err
+}
+
+// TSSlot is what WriteTS writes, but in packets whose number follows from the
+// segments' tables, so that its length is known before any of it is made. It takes
+// the memory of one segment at a time.
+type TSSlot struct {
+	archive *archive.Stream
+	cuts    []Cut
+	sizes   []int64
+	size    int64
+}
+
+// NewTSSlot reads the heads of the segments of cuts.
+func NewTSSlot(ctx context.Context, a *archive.Stream, cuts []Cut) (*TSSlot, error) {
+	s := &TSSlot{archive: a, cuts: cuts}
+	err := eachTSPiece(ctx, a, cuts, func(_ int, t *tsPiece, c *chunk) error {
+		n, err := t.bytes(c)
+		s.sizes = append(s.sizes, n)
+		s.size += n
+		return err
+	})
+	return s, err
+}
+
+// Size is its length in bytes.
+func (s *TSSlot) Size() int64 { return s.size }
+
+// WriteRange writes the bytes [from, to), as of a Download.
+func (s *TSSlot) WriteRange(ctx context.Context, w io.Writer, from, to int64) error {
+	at := int64(0)
+	return eachTSPiece(ctx, s.archive, s.cuts, func(i int, t *tsPiece, c *chunk) error {
+		first, end := max(from-at, 0), min(to-at, s.sizes[i])
+		at += s.sizes[i]
+		if first < end {
+			if err := t.writePart(w, c, first, end, s.sizes[i]); err != nil {
+				return err
+			}
+		}
+		if at >= to {
+			return errEnough
+		}
+		return nil
+	})
 }
 
 // planOf is a plan of cuts, of which the first one has a number, and of what lies
@@ -210,12 +258,8 @@ func (t *tsPiece) write(out io.Writer, c *chunk, media []byte, packets int) erro
 	return err
 }
 
-// tsSize is how many bytes a piece has in a download.
-func (w *downloadWalker) tsSize(i int, c *chunk) (int64, error) {
-	t, err := newTSPiece(&w.d.plan, c, i > 0 && !c.joins)
-	if err != nil {
-		return 0, err
-	}
+// bytes is how many bytes the piece has where that is to be known beforehand.
+func (t *tsPiece) bytes(c *chunk) (int64, error) {
 	n, err := t.packets(c)
 	if size := int64(n) * mpegts.PacketSize; err == nil && size <= 2*m4f.MaxMedia {
 		return size, nil
@@ -223,12 +267,8 @@ func (w *downloadWalker) tsSize(i int, c *chunk) (int64, error) {
 	return 0, unreadable(c.Element, cmp.Or(err, fmt.Errorf("its samples take %d packets", n)))
 }
 
-// writeTS writes the bytes [from, to) of a piece that has size bytes.
-func (w *downloadWalker) writeTS(out io.Writer, i int, c *chunk, from, to, size int64) error {
-	t, err := newTSPiece(&w.d.plan, c, i > 0 && !c.joins)
-	if err != nil {
-		return err
-	}
+// writePart writes the bytes [from, to) of the piece, which has size bytes.
+func (t *tsPiece) writePart(out io.Writer, c *chunk, from, to, size int64) error {
 	var buf bytes.Buffer
 	buf.Grow(int(size))
 	media, err := c.read()
@@ -243,4 +283,22 @@ func (w *downloadWalker) writeTS(out io.Writer, i int, c *chunk, from, to, size 
 	}
 	_, err = out.Write(buf.Bytes()[from:min(to, size)])
 	return err
+}
+
+// tsSize is how many bytes a piece has in a download.
+func (w *downloadWalker) tsSize(i int, c *chunk) (int64, error) {
+	t, err := newTSPiece(&w.d.plan, c, i > 0 && !c.joins)
+	if err != nil {
+		return 0, err
+	}
+	return t.bytes(c)
+}
+
+// writeTS writes the bytes [from, to) of a piece that has size bytes.
+func (w *downloadWalker) writeTS(out io.Writer, i int, c *chunk, from, to, size int64) error {
+	t, err := newTSPiece(&w.d.plan, c, i > 0 && !c.joins)
+	if err != nil {
+		return err
+	}
+	return t.writePart(out, c, from, to, size)
 }

@@ -103,12 +103,49 @@ func TestTSSlots(t *testing.T) {
 			if s := readTS(t, b.Bytes()); s.breaks > 0 || len(s.maps) == 0 || s.packets[0].pid != 0 {
 				t.Fatalf("slot at %d ms: %d counters broken, %d maps, and the first packet has PID %d", at-first, s.breaks, len(s.maps), s.packets[0].pid)
 			}
+			checkTSSlot(t, a, cuts, b.Bytes())
 			all.Write(b.Bytes())
 		}
 		checkTS(t, segs, all.Bytes(), plain)
 	}
 	if err := WriteTS(context.Background(), a, io.Discard, nil); !errors.Is(err, ErrEmpty) {
 		t.Errorf("nothing: %v, want ErrEmpty", err)
+	}
+}
+
+// checkTSSlot wants what is made piece by piece to have the length that was told and
+// the units of a slot, and each part of it to be that part.
+func checkTSSlot(t *testing.T, a *archive.Stream, cuts []Cut, slot []byte) {
+	t.Helper()
+	s, err := NewTSSlot(context.Background(), a, cuts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := func(from, to int64) []byte {
+		var b bytes.Buffer
+		if err := s.WriteRange(context.Background(), &b, from, to); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	n := s.Size()
+	all := part(0, n)
+	if int64(len(all)) != n {
+		t.Fatalf("%d bytes, %d were told", len(all), n)
+	}
+	for _, p := range [][2]int64{{0, 1}, {n / 3, n / 2}, {n - 1, n}, {n / 2, n}} {
+		if !bytes.Equal(part(p[0], p[1]), all[p[0]:p[1]]) {
+			t.Errorf("bytes %d to %d are others", p[0], p[1])
+		}
+	}
+	got, want := readTS(t, all), readTS(t, slot)
+	if got.breaks > 0 || len(got.pes) != len(want.pes) {
+		t.Errorf("%d breaks, %d PIDs, want %d", got.breaks, len(got.pes), len(want.pes))
+	}
+	for pid, u := range want.pes {
+		if !slices.EqualFunc(got.pes[pid], u, func(g, w tsPES) bool { return g.pts == w.pts && g.dts == w.dts && bytes.Equal(g.payload, w.payload) }) {
+			t.Errorf("PID %d has %d units, want %d, or others", pid, len(got.pes[pid]), len(u))
+		}
 	}
 }
 
