@@ -306,6 +306,50 @@ func TestHealJoining(t *testing.T) {
 	}
 }
 
+// A node joins in the middle of a segment of which the other one loses a datagram, a
+// little ahead of the first keyframe that the new one hears. The segment before is damaged
+// for good. What was heard ahead of that keyframe is merged with the packets of that segment
+// first, and must not go with it: the one that it is needed for is kept later.
+func TestHealJoiningBesideDamage(t *testing.T) {
+	ts := source(t, 20*time.Second)
+	const d, step = 4 * time.Second, 30
+	ref := view(t, record(t, ts, d, nil).a)[2]
+	second := bitrate / 8 / datagram
+	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	for _, at := range []float64{0.1, 0.3, 0.5, 0.8, 1.2} {
+		joins := opens + int(at*float64(second))
+		for _, ahead := range []int{5, 15, 40, 80} {
+			lost := map[int]bool{opens - second: true, joins + ahead: true}
+			nodes := []*lossy{newLossy(t, d), newLossy(t, d)}
+			meet := func() {
+				for i, l := range nodes {
+					if _, err := l.h.Heal(t.Context(), Dir{nodes[1-i].a}, HealOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for n := 0; n < count(ts); n += step {
+				nodes[0].hear(ts, n, n+step, in(lost))
+				nodes[1].hear(ts, max(n, joins), n+step, nil)
+				meet()
+			}
+			for _, l := range nodes {
+				l.end(t)
+			}
+			meet()
+			if !identities(t, nodes[0].a)[ref.ID] {
+				t.Errorf("joined %.1f s behind, lost %d later: not healed out of packets: %v", at, ahead, shownBy(t, nodes[0].a))
+			}
+			for i, l := range nodes {
+				l.heals(t, Dir{nodes[1-i].a})
+				if !identities(t, l.a)[ref.ID] {
+					t.Errorf("joined %.1f s behind, lost %d later: node %d does not show %s: %v", at, ahead, i, ref.ID, shownBy(t, l.a))
+				}
+			}
+		}
+	}
+}
+
 // heardAs returns a cluster's view where each node follows all others while all of
 // them hear a source.
 func hearTogether(t *testing.T, ts []byte, d time.Duration, lost []map[int]bool) ([]*lossy, []*peerNode, []following) {

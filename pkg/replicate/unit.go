@@ -211,7 +211,7 @@ type gathered struct {
 	copies  []*salvage.Copy // one for each run
 	own     int             // packets of the longest of the own ones
 	fetched int64           // packets that came from the other side
-	more    bool            // the others have packets that the own ones lack
+	more    bool            // there is something to merge: packets that one of the own copies lacks
 }
 
 // gather reads the own copies and fetches the others. What the own ones lack need
@@ -223,6 +223,8 @@ func (u *unit) gather(ctx context.Context, store *salvage.Store, src Side, flow 
 	if g.copies, g.own, err = u.read(store); err != nil {
 		return nil, err
 	}
+	// What one of several own copies lacks, another may have out of an earlier merge.
+	g.more = len(g.copies) > 1
 	have := tally(g.copies)
 	pool := u.pool(store, g.copies)
 	for _, group := range salvage.Adjoin(u.theirs) {
@@ -385,13 +387,20 @@ func (u *unit) cut(m *merged) {
 }
 
 // keepUncut adds to what is left the own segments of which the merged copy gives none:
-// it does not reach beyond their end, and is kept in place of the own copies.
+// it does not reach beyond their end, and is kept in place of the own copies. So is what
+// came ahead of a run's first segment, unless the merged copy gives what is up to there: it
+// may have been merged with the segment before alone, and is needed for the one that it is in.
 func (u *unit) keepUncut(m *merged, cut []m4f.Header) {
 	for i := range u.own {
 		for _, h := range u.own[i].Segments {
 			h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
-			given := slices.ContainsFunc(cut, func(c m4f.Header) bool { return min(c.End(), h.End())-max(c.UTC, h.UTC) >= sliver })
-			if h.Clean() || h.Lost == math.MaxUint32 || given {
+			given := slices.ContainsFunc(cut, func(c m4f.Header) bool {
+				if ahead(&h) {
+					return c.UTC < h.End() && c.End() > h.End()-sliver
+				}
+				return min(c.End(), h.End())-max(c.UTC, h.UTC) >= sliver
+			})
+			if h.Clean() || given {
 				continue
 			}
 			m.left = append(m.left, h)
@@ -402,6 +411,9 @@ func (u *unit) keepUncut(m *merged, cut []m4f.Header) {
 	}
 	slices.SortStableFunc(m.left, func(a, b m4f.Header) int { return cmp.Compare(a.UTC, b.UTC) })
 }
+
+// ahead says whether a header stands for what came ahead of a run's first segment.
+func ahead(h *m4f.Header) bool { return h.Lost == math.MaxUint32 }
 
 // headers are the segments that both archives have packets of, dated by the own
 // clock.
