@@ -281,7 +281,7 @@ func (d *details) backfill(b *serve.Backfill) {
 
 // fills says in words whether a gap can be filled.
 var fills = map[string]string{
-	serve.FillPeer: "a peer has it", serve.Filling: "being filled", serve.FillNobody: "nobody has it", serve.FillUnknown: "no peer could be asked",
+	serve.FillPeer: "a peer has it", serve.FillAsked: "a peer has it, fetched when asked for", serve.Filling: "being filled", serve.FillNobody: "nobody has it", serve.FillUnknown: "no peer could be asked",
 }
 
 func (d *details) gaps(g *serve.Gaps) {

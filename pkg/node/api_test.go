@@ -66,7 +66,7 @@ func TestAPI(t *testing.T) {
 	peer := fmt.Sprintf("m4f://127.0.0.1:%d/tv/one", a.port)
 	within(t, time.Minute, "the peer is asked", func() bool {
 		b.curl(&gaps, "gaps?stream=tv/one")
-		return gaps.Gaps[0].Fill == serve.FillPeer
+		return gaps.Gaps[0].Fill == serve.FillAsked
 	})
 	gap := gaps.Gaps[0]
 	if gap.Peer != peer || gap.PeerSeconds < gap.Seconds-1 || gap.Cause.Kind != event.Stop {

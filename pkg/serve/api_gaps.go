@@ -12,7 +12,8 @@ import (
 
 // Whether a gap can be filled.
 const (
-	FillPeer    = "peer"    // a peer has some of it
+	FillPeer    = "peer"    // a peer has some of it, and it is filled from there
+	FillAsked   = "asked"   // a peer has some of it; it comes when it is played or asked for
 	Filling     = "filling" // it is being fetched
 	FillNobody  = "nobody"  // no peer has any of it
 	FillUnknown = "unknown" // not all peers could be asked, and the others have nothing of it
@@ -35,7 +36,8 @@ type Gap struct {
 	Seconds float64 `json:"seconds"`
 	Cause   Cause   `json:"cause"`
 	Fill    string  `json:"fill"`
-	// Peer is the one that has most of it, and PeerSeconds how much.
+	// Peer is the one that has most of it, of those that gaps are filled from where
+	// there are any, and PeerSeconds how much.
 	Peer        string  `json:"peer,omitempty"`
 	PeerSeconds float64 `json:"peer_seconds,omitempty"`
 }
@@ -134,7 +136,7 @@ func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 		})
 	}
 	asked.Wait()
-	filling := h.filling(out.Stream)
+	filling, fills := h.filling(out.Stream)
 	for i := range out.Gaps {
 		g := &out.Gaps[i]
 		g.Fill = FillNobody
@@ -145,8 +147,14 @@ func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 					g.Fill = FillUnknown
 				}
 			default:
-				if sec := seconds(ticksShown(has.Stretches, m4f.UTC(g.From), m4f.UTC(g.To))); sec > max(g.PeerSeconds, sliver) {
-					g.Peer, g.PeerSeconds, g.Fill = peers[j].URL, sec, FillPeer
+				sec := seconds(ticksShown(has.Stretches, m4f.UTC(g.From), m4f.UTC(g.To)))
+				state := FillAsked
+				if fills[peers[j].URL] {
+					state = FillPeer
+				}
+				better := state == FillPeer && g.Fill != FillPeer || (state == FillPeer) == (g.Fill == FillPeer) && sec > g.PeerSeconds
+				if sec > sliver && better {
+					g.Peer, g.PeerSeconds, g.Fill = peers[j].URL, sec, state
 				}
 			}
 		}
@@ -156,13 +164,16 @@ func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 	}
 }
 
-// filling returns the peers from which a stream is being filled.
-func (h *Handler) filling(stream string) (urls []string) {
+// filling returns the peers from which a stream is being filled, and those from
+// which it is without being asked.
+func (h *Handler) filling(stream string) (urls []string, fills map[string]bool) {
+	fills = map[string]bool{}
 	for _, s := range h.node.Status().Streams {
 		if s.Name != stream {
 			continue
 		}
 		for _, p := range s.Peers {
+			fills[p.URL] = fills[p.URL] || p.Replicates
 			if p.Reconciling && p.Backlog > 0 {
 				urls = append(urls, p.URL)
 			}
@@ -171,7 +182,7 @@ func (h *Handler) filling(stream string) (urls []string) {
 			urls = append(urls, b.Peer)
 		}
 	}
-	return urls
+	return urls, fills
 }
 
 // ticksShown is how many ticks of [from, to) stretches show something of. Of a merged

@@ -254,6 +254,10 @@ func TestAPIGaps(t *testing.T) {
 	if got := get(); got.Fill != Filling {
 		t.Errorf("while it is fetched: %+v", got)
 	}
+	n.status.Streams[0].Peers[0].Reconciling, n.status.Streams[0].Peers[0].Replicates = false, false
+	if got := get(); got.Fill != FillAsked || got.Peer != n.peer {
+		t.Errorf("from a peer that gaps are not filled from: %+v", got)
+	}
 	n.peers = nil
 	if got := get(); got.Fill != FillNobody || got.Peer != "" {
 		t.Errorf("without peers: %+v", got)

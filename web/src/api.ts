@@ -3,7 +3,7 @@
 
 export type Mode = "normal" | "recovery" | "emergency" | "offline";
 export type State = "live" | "replicated" | "healed" | "damaged" | "missing";
-export type Fill = "peer" | "filling" | "nobody" | "unknown";
+export type Fill = "peer" | "asked" | "filling" | "nobody" | "unknown";
 
 export interface InputStatus {
   url: string;

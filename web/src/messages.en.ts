@@ -99,6 +99,7 @@ export const en = {
   partOf: (state: string, seconds: string) => `${seconds} ${state}`,
   fill: {
     peer: (peer: string) => (peer ? `${peer} has it; it will be fetched` : "a peer has it; it will be fetched"),
+    asked: (peer: string) => `${peer || "a peer"} has it; it will be fetched when it is played or asked for`,
     filling: (peer: string) => (peer ? `being fetched from ${peer}` : "being fetched"),
     nobody: () => "no peer has it",
     unknown: () => "not every peer could be asked whether it has it",
