@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -65,6 +66,50 @@ func (h *Handler) routeAPI() {
 	write("POST", "reload", "", h.reload)
 	h.mux.Handle("GET /api/v1/events/live", h.readers(h.eventsLive))
 	h.mux.Handle("GET /api/v1/openapi.json", h.readers(h.openAPI))
+	no, play := h.readers(noCall), h.players(h.playback)
+	h.mux.HandleFunc(apiPath, func(w http.ResponseWriter, r *http.Request) {
+		if h.isStream(r.URL.Path) {
+			play.ServeHTTP(w, r)
+			return
+		}
+		no.ServeHTTP(w, r)
+	})
+}
+
+// apiPath is what the API lies below.
+const apiPath = "/api/v1/"
+
+// apiCalls are the methods that each call takes. The name of a kept span is not
+// looked at.
+var apiCalls = map[string]string{
+	"streams": "GET, HEAD", "coverage": "GET, HEAD", "gaps": "GET, HEAD", "peers": "GET, HEAD", "backlog": "GET, HEAD",
+	"events": "GET, HEAD", "events/live": "GET, HEAD", "openapi.json": "GET, HEAD",
+	"keeps": "GET, HEAD, POST", "keeps/NAME": "DELETE", "backfill": "POST", "reload": "POST",
+}
+
+// noCall answers what no call of the API takes.
+func noCall(w http.ResponseWriter, r *http.Request) {
+	call := strings.TrimPrefix(r.URL.Path, apiPath)
+	if name, ok := strings.CutPrefix(call, "keeps/"); ok && name != "" && !strings.Contains(name, "/") {
+		call = "keeps/NAME"
+	}
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close") // the body is not read
+	}
+	if methods, ok := apiCalls[call]; ok {
+		w.Header().Set("Allow", methods)
+		m4fhttp.WriteProblem(w, http.StatusMethodNotAllowed, "%s%s takes %s, not %s", apiPath, call, methods, m4fhttp.Clip(r.Method))
+		return
+	}
+	m4fhttp.WriteProblem(w, http.StatusNotFound, "the API has no %s; it has %s, and %sopenapi.json describes them",
+		m4fhttp.Clip(call), strings.Join(slices.Sorted(maps.Keys(apiCalls)), ", "), apiPath)
+}
+
+// isStream says whether a path below the API is a file of a stream whose name
+// begins so.
+func (h *Handler) isStream(path string) bool {
+	have, err := h.node.Streams()
+	return err == nil && slices.ContainsFunc(have, func(name string) bool { return strings.HasPrefix(path, "/"+name+"/") })
 }
 
 // call is a request to the API.
@@ -72,7 +117,8 @@ type call struct {
 	r      *http.Request
 	w      http.ResponseWriter
 	query  url.Values
-	status int // of the answer, where it is not 200
+	status int    // of the answer, where it is not 200
+	stream string // whose kept spans are meant
 }
 
 // api makes a handler of a function that returns what is to be answered as JSON;
@@ -161,7 +207,7 @@ func (h *Handler) refuse(c *call, err error) {
 		p = peerProblem(gone)
 	case errors.As(err, &p):
 	case errors.As(err, &keep):
-		p = keepProblem(keep)
+		p = keepProblem(keep, c.stream)
 	case errors.As(err, &write):
 		p = m4fhttp.Problemf(http.StatusInsufficientStorage, "%v", err)
 	default:
@@ -183,14 +229,18 @@ func peerProblem(err *m4fhttp.PeerError) *m4fhttp.Problem {
 	return m4fhttp.Problemf(status, "%v", err)
 }
 
-func keepProblem(err *archive.KeepError) *m4fhttp.Problem {
+// keepProblem is what is wrong with a kept span, without where its stream lies.
+func keepProblem(err *archive.KeepError, stream string) *m4fhttp.Problem {
+	status := http.StatusUnprocessableEntity
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return m4fhttp.Problemf(http.StatusNotFound, "%v", err)
+		status = http.StatusNotFound
 	case errors.Is(err, fs.ErrExist):
-		return m4fhttp.Problemf(http.StatusConflict, "%v", err)
+		status = http.StatusConflict
 	}
-	return m4fhttp.Problemf(http.StatusUnprocessableEntity, "%v", err)
+	shown := *err
+	shown.Dir, shown.Reason = stream, strings.ReplaceAll(err.Reason, err.Dir+"/", "")
+	return m4fhttp.Problemf(status, "%v", &shown)
 }
 
 // supervised returns the node where it is one that records.

@@ -48,6 +48,7 @@ func (h *Handler) keeps(c *call) (any, error) {
 			if err != nil {
 				return err
 			}
+			c.stream = name
 			kept, err := a.Kept()
 			if err != nil {
 				return err
@@ -96,6 +97,7 @@ func (h *Handler) keep(c *call) (any, error) {
 	case *n.To <= *n.From:
 		return nil, m4fhttp.Problemf(http.StatusBadRequest, "to is not after from")
 	}
+	c.stream = n.Stream
 	k := archive.Keep{Name: n.Name, From: m4f.UTC(*n.From), To: m4f.UTC(*n.To), Created: time.Now()}
 	if k.Name == "" {
 		if k.Name, err = freeName(a, k.From); err != nil {
@@ -142,6 +144,7 @@ func (h *Handler) release(c *call) (any, error) {
 	if err := archive.ValidKeepName(name); err != nil {
 		return nil, m4fhttp.Problemf(http.StatusBadRequest, "%v", err)
 	}
+	c.stream = stream
 	if err := a.Release(name); err != nil {
 		return nil, err
 	}

@@ -355,6 +355,20 @@ func TestAPIKeeps(t *testing.T) {
 	if kept, err := n.a.Kept(); err != nil || len(kept) != 2 {
 		t.Error(kept, err)
 	}
+	// Where the stream lies is nobody's business.
+	refused := func(method, target, body string, want int, says string) {
+		t.Helper()
+		var p m4fhttp.Problem
+		if code, text := ask(t, n.h, method, target, body, &p); code != want || !strings.HasPrefix(p.Detail, says) || strings.Contains(text, n.a.Dir()) {
+			t.Errorf("%s %s: %d %s", method, target, code, text)
+		}
+	}
+	refused("DELETE", "keeps/final?stream=sport/hd", "", 404, "sport/hd: kept span final: there is none of that name")
+	if err := os.WriteFile(filepath.Join(n.a.Dir(), "keep", "bad.json"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused("GET", "keeps", "", 422, "sport/hd: kept span bad: ")
+	refused("POST", "keeps", `{"stream":"sport/hd","name":"new","from":1,"to":2}`, 422, "sport/hd: kept span ")
 }
 
 // What is asked for in another way than is taken is refused, in words that say
@@ -408,6 +422,54 @@ func TestAPIRefuses(t *testing.T) {
 	}
 	if kept, err := n.a.Kept(); err != nil || len(kept) != 0 {
 		t.Error(kept, err)
+	}
+}
+
+// What no call takes is answered in the words of the API: a method that is not
+// taken with those that are.
+func TestAPIHasNoSuchCall(t *testing.T) {
+	n := newAPI(t)
+	for _, c := range []struct {
+		method, target, body string
+		want                 int
+		allow, says          string
+	}{
+		{"GET", "backfill", "", 405, "POST", "/api/v1/backfill takes POST, not GET"},
+		{"GET", "reload", "", 405, "POST", "/api/v1/reload takes POST"},
+		{"DELETE", "streams", "", 405, "GET, HEAD", "/api/v1/streams takes GET, HEAD, not DELETE"},
+		{"POST", "events/live", "{}", 405, "GET, HEAD", "takes GET"},
+		{"PUT", "keeps", "", 405, "GET, HEAD, POST", "takes GET, HEAD, POST"},
+		{"GET", "keeps/final?stream=sport/hd", "", 405, "DELETE", "takes DELETE"},
+		{"DELETE", "keeps/", "", 404, "", "the API has no keeps/; it has backfill"},
+		{"GET", "stream", "", 404, "", "the API has no stream; it has backfill"},
+		{"POST", "sport/hd", "{}", 404, "", "openapi.json"},
+	} {
+		r := httptest.NewRequest(c.method, "http://localhost/api/v1/"+c.target, strings.NewReader(c.body))
+		r.RemoteAddr = "127.0.0.1:5"
+		w := httptest.NewRecorder()
+		n.h.ServeHTTP(w, r)
+		if w.Code != c.want || w.Header().Get("Allow") != c.allow || !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s %s: %d %q, want %d %q and %q: %s", c.method, c.target, w.Code, w.Header().Get("Allow"), c.want, c.allow, c.says, w.Body)
+		}
+	}
+	// apiCalls are those of the document.
+	have := map[string]string{}
+	for path, methods := range newDocument(t).root["paths"].(map[string]any) {
+		var all []string
+		for _, m := range []string{"get", "post", "delete"} {
+			if methods.(map[string]any)[m] != nil {
+				all = append(all, strings.ToUpper(m))
+			}
+		}
+		call := strings.Replace(strings.TrimPrefix(path, apiPath), "{name}", "NAME", 1)
+		have[call] = strings.Replace(strings.Join(all, ", "), "GET", "GET, HEAD", 1)
+	}
+	if !reflect.DeepEqual(have, apiCalls) {
+		t.Errorf("the document has %v, want %v", have, apiCalls)
+	}
+	put(t, filepath.Join(n.a.Dir(), "../.."), "api/v1/x", archive.Live, 0, 40, 0)
+	if code, text := ask(t, n.h, "GET", "x/nothing", "", nil); code != 404 || !strings.Contains(text, "a stream has no nothing") {
+		t.Errorf("a stream of such a name: %d %s", code, text)
 	}
 }
 
