@@ -30,6 +30,9 @@ func (h *Handler) preview(q *play) error {
 	if err != nil {
 		return err
 	}
+	if err := permitSpan(q.r, pic.UTC, pic.UTC); err != nil { // it may be from long before
+		return err
+	}
 	cache := "private, no-cache"
 	if pic.Settled {
 		cache = "private, max-age=3600"
