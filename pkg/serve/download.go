@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
+	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -166,15 +170,66 @@ func (s *downloadStore) put(key downloadKey, d *render.Download) {
 // serveBody answers with a body, or the one range of it that is asked for, and to
 // conditions on its ETag (RFC 9110 13 and 14).
 func (h *Handler) serveBody(q *play, b *rangedBody) {
-	if strings.Contains(q.r.Header.Get("Range"), ",") { // several ranges: it may be ignored (14.2)
+	if r := q.r.Header.Get("Range"); r != "" {
 		q.r.Header.Del("Range")
+		if r = oneRange(r, b.size); r != "" {
+			q.r.Header.Set("Range", r)
+		}
 	}
-	w := &bodyWriter{ResponseWriter: q.w, failed: func(err error) {
-		if q.r.Context().Err() == nil {
-			h.log.Warn("a download ended early", "stream", q.name, "file", q.file, "from", q.r.RemoteAddr, "err", err)
+	w := &bodyWriter{ResponseWriter: q.w, size: b.size, failed: func(err error) {
+		switch {
+		case q.r.Context().Err() != nil:
+		case clientGone(err):
+			h.log.Debug("a client did not take all of an answer", "stream", q.name, "file", q.file, "to", q.r.RemoteAddr, "err", err)
+		default:
+			h.log.Warn("an answer ended early", "stream", q.name, "file", q.file, "to", q.r.RemoteAddr, "err", err)
 		}
 	}}
 	http.ServeContent(w, q.r, "", time.Time{}, b)
+}
+
+var rangeSpec = regexp.MustCompile(`^(?i:bytes)=[ \t]*(\d*)-(\d*)[ \t]*$`)
+
+// oneRange is a Range header in a form that http.ServeContent takes, empty if it is
+// to be ignored: several ranges, units that are not bytes, and what is none (RFC
+// 9110 14.2).
+func oneRange(header string, size int64) string {
+	m := rangeSpec.FindStringSubmatch(header)
+	if m == nil || m[1] == "" && m[2] == "" {
+		return ""
+	}
+	number := func(s string) int64 {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil { // digits, but too many
+			return math.MaxInt64
+		}
+		return n
+	}
+	first, last := number(m[1]), number(m[2])
+	switch {
+	case m[1] == "" && last == 0:
+		return fmt.Sprintf("bytes=%d-", size) // the last 0 bytes: there are none
+	case m[1] == "":
+		return fmt.Sprintf("bytes=-%d", last)
+	case m[2] == "":
+		return fmt.Sprintf("bytes=%d-", first)
+	case last < first:
+		return ""
+	}
+	return fmt.Sprintf("bytes=%d-%d", first, last)
+}
+
+// clientError is an error of sending to a client.
+type clientError struct{ error }
+
+func (e clientError) Unwrap() error { return e.error }
+
+// clientGone says whether an error of sending a body is of the client, who has
+// closed the connection or is too slow, and not of what is sent.
+func clientGone(err error) bool {
+	var c clientError
+	return errors.As(err, &c) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // rangedBody is a body of a known length, of which any part can be written. It is
@@ -218,7 +273,29 @@ func (b *rangedBody) Read(p []byte) (int, error) {
 // bodyWriter sends a rangedBody without a copy where it comes from files.
 type bodyWriter struct {
 	http.ResponseWriter
-	failed func(error)
+	size    int64
+	failed  func(error)
+	refused bool
+}
+
+// WriteHeader implements http.ResponseWriter. That there is no such range is said as
+// a problem.
+func (w *bodyWriter) WriteHeader(status int) {
+	if w.refused = status == http.StatusRequestedRangeNotSatisfiable; !w.refused {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	w.Header().Del("Content-Disposition")
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", w.size))
+	m4fhttp.WriteProblem(w.ResponseWriter, status, "the answer has %d bytes; ask for a range inside it", w.size)
+}
+
+// Write implements io.Writer.
+func (w *bodyWriter) Write(b []byte) (int, error) {
+	if w.refused {
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
 }
 
 // ReadFrom implements io.ReaderFrom. A body that ends early ends the connection:
@@ -254,10 +331,21 @@ const (
 
 func (p *pacedWriter) timely() error {
 	err := http.NewResponseController(p.w).SetWriteDeadline(time.Now().Add(pieceTimeout))
-	if errors.Is(err, http.ErrNotSupported) {
+	if err == nil || errors.Is(err, http.ErrNotSupported) {
 		return nil
 	}
-	return err
+	return clientError{err}
+}
+
+// client writes to the client and marks the errors of that.
+type client struct{ io.Writer }
+
+func (c client) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	if err != nil {
+		err = clientError{err}
+	}
+	return n, err
 }
 
 // Write implements io.Writer.
@@ -267,7 +355,7 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 		if err := p.timely(); err != nil {
 			return n, err
 		}
-		m, err := p.w.Write(b[n:min(n+pieceSize, len(b))])
+		m, err := client{p.w}.Write(b[n:min(n+pieceSize, len(b))])
 		if n += m; err != nil {
 			return n, err
 		}
@@ -277,6 +365,10 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 
 // ReadFrom implements io.ReaderFrom.
 func (p *pacedWriter) ReadFrom(r io.Reader) (int64, error) {
+	var to io.Writer = p.w
+	if _, ok := to.(io.ReaderFrom); !ok {
+		to = client{p.w}
+	}
 	total := int64(0)
 	for {
 		if err := p.timely(); err != nil {
@@ -286,7 +378,7 @@ func (p *pacedWriter) ReadFrom(r io.Reader) (int64, error) {
 		if l, ok := r.(*io.LimitedReader); ok { // sendfile wants the file in one reader
 			src = &io.LimitedReader{R: l.R, N: min(l.N, pieceSize)}
 		}
-		n, err := io.Copy(p.w, src)
+		n, err := io.Copy(to, src)
 		total += n
 		if l, ok := r.(*io.LimitedReader); ok {
 			if l.N -= n; l.N <= 0 {

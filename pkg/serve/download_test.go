@@ -3,14 +3,19 @@ package serve
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +82,18 @@ func TestDownload(t *testing.T) {
 		{"GET", "Range", fmt.Sprintf("bytes=%d-%d", size-1, size+5), "", 206, size - 1, size},
 		{"GET", "Range", fmt.Sprintf("bytes=%d-", size), "", 416, 0, 0},
 		{"GET", "Range", "bytes=0-1,5-9", "", 200, 0, size},
+		{"GET", "Range", "bytes=5-99999999999999999999", "", 206, 5, size},
+		{"GET", "Range", "bytes=-99999999999999999999", "", 206, 0, size},
+		{"GET", "Range", "BYTES=7-9", "", 206, 7, 10},
+		{"GET", "Range", "bytes=99999999999999999999-", "", 416, 0, 0},
+		{"GET", "Range", "bytes=-0", "", 416, 0, 0},
+		{"GET", "Range", fmt.Sprintf("bytes=%d-", size), `"other"`, 200, 0, size},
+		{"GET", "Range", "items=0-5", "", 200, 0, size},
+		{"GET", "Range", "abc", "", 200, 0, size},
+		{"GET", "Range", "bytes=5-2", "", 200, 0, size},
+		{"GET", "Range", "bytes=-", "", 200, 0, size},
+		{"GET", "Range", "bytes=--5", "", 200, 0, size},
+		{"GET", "Range", "bytes=x-5", "", 200, 0, size},
 		{"GET", "Range", "bytes=400-500", tag, 206, 400, 501},
 		{"GET", "Range", "bytes=400-500", `"other"`, 200, 0, size},
 		{"GET", "If-None-Match", tag, "", 304, 0, 0},
@@ -96,6 +113,10 @@ func TestDownload(t *testing.T) {
 		}
 		if code == 206 && c.method == "GET" && head.Get("Content-Range") != fmt.Sprintf("bytes %d-%d/%d", c.from, c.to-1, size) {
 			t.Errorf("%v: Content-Range %q", headers, head.Get("Content-Range"))
+		}
+		if code == 416 && (head.Get("Content-Range") != fmt.Sprintf("bytes */%d", size) || head.Get("Content-Type") != "application/problem+json" ||
+			head.Get("Content-Disposition") != "" || head.Get("ETag") != "" || !strings.Contains(body, `"detail"`)) {
+			t.Errorf("%v: %q, %v", headers, body, head)
 		}
 		if c.method == "HEAD" && c.header == "" && head.Get("Content-Length") != strconv.Itoa(size) {
 			t.Errorf("HEAD: Content-Length %q", head.Get("Content-Length"))
@@ -255,6 +276,62 @@ func TestDownloadEndsEarly(t *testing.T) {
 	}
 	if code, part, _ := x.ask(t, http.MethodGet, path, "Range", "bytes=-1000", "If-Range", head.Get("ETag")); code != 206 || part != want[len(want)-1000:] {
 		t.Errorf("the end of the same file: %d and %d bytes, or others", code, len(part))
+	}
+}
+
+// logged is a log that a test reads.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestClientsThatClose: a player that seeks or closes is no news; what the archive
+// does not give is.
+func TestClientsThatClose(t *testing.T) {
+	x := newTheatre(t, cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second, Bitrate: 6_000_000}), 2*time.Second, 0)...)
+	var log logged
+	x.h.log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, ext := range []string{".mp4", ".ts"} {
+		for range 20 {
+			c, err := net.Dial("tcp", x.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(c, "GET /example/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", spanName(0, 30, ext))
+			if _, err := io.ReadFull(c, make([]byte, 70_000)); err != nil {
+				t.Error(err)
+			}
+			c.Close()
+		}
+	}
+	x.Close() // waits for the requests
+	if s := log.String(); s != "" {
+		t.Errorf("the log says %s", s)
+	}
+	for err, want := range map[error]bool{
+		&net.OpError{Op: "readfrom", Err: os.NewSyscallError("sendfile", syscall.EPIPE)}: true,
+		&net.OpError{Op: "write", Err: syscall.ECONNRESET}:                               true,
+		clientError{errors.New("stream closed")}:                                         true,
+		os.ErrDeadlineExceeded:                                                           true,
+		&net.OpError{Op: "readfrom", Err: os.NewSyscallError("sendfile", syscall.EIO)}:   false,
+		archive.ErrNoSegment:                                                             false,
+		io.ErrUnexpectedEOF:                                                              false,
+	} {
+		if clientGone(err) != want {
+			t.Errorf("%v: of the client: %v, want %v", err, !want, want)
+		}
 	}
 }
 
