@@ -17,7 +17,7 @@ import (
 
 // What a playlist shows, as its name says. The submatches are kind, and two
 // numbers.
-const listPattern = `(index|archive-(\d{1,12})-(\d{1,8}|now)|timeshift_rel-(\d{1,8})|rewind-(\d{1,8}))`
+const listPattern = `(index|archive-(\d{1,12})-(\d{1,8}|now)|timeshift_rel-(\d{1,9})|rewind-(\d{1,8}))`
 
 const (
 	playlistType = "application/vnd.apple.mpegurl"
@@ -44,7 +44,7 @@ func (h *Handler) hlsFiles() []playable {
 		file(`index\.m3u8`, "index.m3u8", h.hlsMaster),
 		file(`archive-\d{1,12}-(?:\d{1,8}|now)\.m3u8`, "archive-FROM-DURATION.m3u8, archive-FROM-now.m3u8", h.hlsMaster),
 		file(`timeshift_abs-(\d{1,12})\.m3u8`, "timeshift_abs-UTC.m3u8", h.hlsShifted),
-		file(`timeshift_rel-\d{1,8}\.m3u8`, "timeshift_rel-SECONDS.m3u8", h.hlsMaster),
+		file(`timeshift_rel-\d{1,9}\.m3u8`, "timeshift_rel-SECONDS.m3u8", h.hlsMaster),
 		file(`rewind-\d{1,8}\.m3u8`, "rewind-SECONDS.m3u8", h.hlsMaster),
 		file(choice+listPattern+`\.m3u8`, "", h.hlsMedia),
 		file(choice+`init-(\d{1,15})-([0-9a-f]{8})\.mp4`, "", h.hlsInit),
@@ -125,6 +125,9 @@ func (h *Handler) hlsShifted(q *play) error {
 	late := h.play.clock.Now().Unix() - at
 	if late < 0 {
 		return m4fhttp.Problemf(http.StatusNotFound, "%s is still to come", time.Unix(at, 0).UTC().Format(time.RFC3339))
+	}
+	if late > latestShift {
+		return nothingIn(q.archive)
 	}
 	return h.master(q, "timeshift_rel-"+strconv.FormatInt(late, 10)+".m3u8")
 }

@@ -403,3 +403,16 @@ func TestAnswers(t *testing.T) {
 		t.Error("a short list is compressed")
 	}
 }
+
+// TestShiftedFarBack: whatever time a playlist is to be late by, the answer says what
+// there is.
+func TestShiftedFarBack(t *testing.T) {
+	x := inTheatre(t)
+	x.clock.Advance(time.Minute)
+	for _, at := range []int64{0, 1, 1_300_000_000, 1_500_000_000, begins.Unix() - 100_000_000, begins.Unix() - 3600} {
+		code, body, _ := x.ask(t, http.MethodGet, fmt.Sprintf("/example/timeshift_abs-%d.m3u8", at))
+		if code != http.StatusNotFound || !strings.Contains(body, "the archive of this stream is from 2026-11-22T12:00:00Z to 2026-11-22T12:00:30Z") {
+			t.Errorf("%d: %d %s", at, code, body)
+		}
+	}
+}
