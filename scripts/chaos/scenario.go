@@ -37,7 +37,7 @@ var scenarios = []*scenario{
 		nodes: 2, streams: 4, time: 5 * time.Minute, short: 20 * time.Second, run: losing(0.001)},
 	{name: "loss-1%", fault: "1 % of the datagrams are lost at each node, independently",
 		must:  "99 % of the segments that the nodes together received are clean on both, none wrong",
-		nodes: 2, streams: 4, time: 5 * time.Minute, short: 16 * time.Second, run: losing(0.01)},
+		nodes: 2, streams: 4, time: 5 * time.Minute, run: losing(0.01)},
 	{name: "bursts", fault: "200 ms are lost at one node every 10 s, at the other every 7 s", must: nothingMissing,
 		nodes: 2, streams: 2, time: 5 * time.Minute, short: 24 * time.Second, run: bursts},
 	{name: "disk-full", fault: "the disk of one node is full for 3 minutes", must: "healed, the other node unaffected, memory bounded",
