@@ -50,6 +50,7 @@ type playFetch struct {
 type offer struct {
 	once    chan struct{} // closed when it is known
 	records []archive.Record
+	err     error     // serve.ErrUnasked, or nil
 	at      time.Time // when it was asked for
 }
 
@@ -156,7 +157,7 @@ func (t *through) offered(ctx context.Context, key spanKey) ([]archive.Record, e
 	t.mu.Unlock()
 	select {
 	case <-o.once:
-		return o.records, nil
+		return o.records, o.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -183,20 +184,25 @@ func (t *through) ask(ctx context.Context, key spanKey, o *offer) {
 	defer close(o.once)
 	ctx, cancel := context.WithTimeout(ctx, offerTime)
 	defer cancel()
-	peers := t.peers()
+	peers, all := t.peers()
 	lists := make([][]archive.Element, len(peers))
+	failed := make([]bool, len(peers))
 	var wg sync.WaitGroup
 	for i, p := range peers {
 		wg.Go(func() {
 			list, err := p.Client.Segments(ctx, key.from, key.to)
 			if err != nil {
 				t.s.log.Debug("a peer does not say what it has of what is played", "peer", p.URL, "err", err)
+				failed[i] = true
 				return
 			}
 			lists[i] = list
 		})
 	}
 	wg.Wait()
+	if !all || slices.Contains(failed, true) {
+		o.err = serve.ErrUnasked
+	}
 	for _, list := range lists {
 		for i := range list {
 			o.records = append(o.records, list[i].Record)
@@ -204,10 +210,12 @@ func (t *through) ask(ctx context.Context, key spanKey, o *offer) {
 	}
 }
 
-// peers are those that answer, each once.
-func (t *through) peers() (list []serve.Peer) {
+// peers are those that answer, each once; all: no other is configured.
+func (t *through) peers() (list []serve.Peer, all bool) {
+	all = true
 	for _, l := range t.s.allLinks() {
 		if !l.reachable() {
+			all = false
 			continue
 		}
 		l.mu.Lock()
@@ -217,7 +225,7 @@ func (t *through) peers() (list []serve.Peer) {
 			list = append(list, p)
 		}
 	}
-	return list
+	return list, all
 }
 
 // errManyFetches is the error of those who ask for more while too much is fetched.
@@ -306,7 +314,10 @@ func (t *through) fromPeers(ctx context.Context, key spanKey) error {
 	if a == nil {
 		return errors.New("the archive is not open")
 	}
-	peers := t.peers()
+	peers, all := t.peers()
+	if !all && len(peers) == 0 {
+		return fmt.Errorf("%w: none can be reached", serve.ErrUnasked)
+	}
 	if len(peers) == 0 {
 		return errors.New("no peer can be reached")
 	}
@@ -330,6 +341,9 @@ func (t *through) fromPeers(ctx context.Context, key spanKey) error {
 		if err == nil && len(have) == 1 && have[0].From-key.from < m4f.Timescale/4 && key.to-have[0].To < m4f.Timescale/4 {
 			return nil
 		}
+	}
+	if len(failed) > 0 {
+		failed = append(failed, serve.ErrUnasked)
 	}
 	return errors.Join(failed...)
 }

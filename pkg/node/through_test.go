@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -165,4 +166,35 @@ func fetch(t *testing.T, url string) []byte {
 		t.Fatalf("%s: %s, %d of %d bytes (%v) %.200s", url, res.Status, len(b), res.ContentLength, err, b)
 	}
 	return b
+}
+
+// TestPeerHangs: what a node lacks is not said to be nowhere while its peer takes
+// connections and does not answer.
+func TestPeerHangs(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	began := time.Now().Add(-50 * time.Minute).Truncate(time.Second)
+	n := newNode(t, "n", "")
+	fillStream(t, n, recorded(t, began, 20*time.Second))
+	n.configure(fmt.Sprintf("http 127.0.0.1:%%PORT;\nstream %s { url m4f://%s/%s; dvr %%DIR 3d; }\n", example, l.Addr(), example))
+	n.up()
+	within(t, 30*time.Second, "the stream is there", func() bool {
+		st := n.status()
+		return st != nil && len(st.Streams) == 1
+	})
+	for after, want := range map[int64]int{0: http.StatusOK, 600: http.StatusServiceUnavailable} {
+		res, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/%s/archive-%d-20.mp4", n.port, example, began.Unix()+after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != want {
+			t.Errorf("%d s after the beginning: %s %d bytes %v, want %d", after, res.Status, len(body), err, want)
+		}
+	}
 }

@@ -361,7 +361,7 @@ func (p *player) cuts(q *play, slot render.Slot) (cuts []render.Cut, missing boo
 // fetch has the node fill gaps that a peer can. healed: something may be there now.
 func (p *player) fetch(q *play, gaps []render.Gap) (healed bool, err error) {
 	for _, g := range gaps {
-		offered, err := p.healer.Offered(q.r.Context(), q.name, g.From, g.To)
+		offered, err := q.offered(q.r.Context(), p.healer, g.From, g.To)
 		if err != nil {
 			return healed, err
 		}

@@ -213,7 +213,7 @@ func (p *player) span(q *play, what listed) (*listing, error) {
 		return &l, nil
 	}
 	from, to := m4f.UTC(what.from*m4f.Timescale), m4f.UTC((what.from+what.count)*m4f.Timescale)
-	v, err := p.view(q.r.Context(), q.archive, q.name, max(from, 1), to)
+	v, err := p.view(q, max(from, 1), to)
 	if err != nil {
 		return nil, err
 	}
@@ -421,7 +421,7 @@ func (f *feed) add(q *play, from m4f.UTC) error {
 		f.end(from, limit)
 		return nil
 	}
-	v, err := f.p.view(q.r.Context(), q.archive, q.name, from, limit)
+	v, err := f.p.view(q, from, limit)
 	if err != nil {
 		return err
 	}

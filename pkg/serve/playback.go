@@ -20,13 +20,17 @@ type Healer interface {
 	// into it and that peers have now, as far as the node knows within a second
 	// or so. They may include what the archive holds itself, and need not be in
 	// order. Playlists list them with what is here: from and to are those of a
-	// gap. A peer that cannot be reached offers nothing; that is no error.
+	// gap. With ErrUnasked come the records of the peers that could be asked.
 	Offered(ctx context.Context, stream string, from, to m4f.UTC) ([]archive.Record, error)
 	// Heal fetches what of Offered is in [from, to) and lacks here, and returns
 	// when it is in the archive. A span is asked for by many viewers at once and
-	// fetched once. An error says that some of it could not be had.
+	// fetched once. An error says that some of it could not be had; ErrUnasked,
+	// that a peer might have given it.
 	Heal(ctx context.Context, stream string, from, to m4f.UTC) error
 }
+
+// ErrUnasked says that a peer could not be asked for what it has.
+var ErrUnasked = errors.New("a peer could not be asked")
 
 // play is a request to play something of a stream.
 type play struct {
@@ -37,6 +41,27 @@ type play struct {
 	archive *archive.Stream
 	file    string   // what stands behind the stream's name
 	parts   []string // the submatches of its pattern
+	unasked bool     // a peer that may have what is asked for did not answer
+}
+
+// offered is Healer.Offered; a peer that could not be asked is no error, but noted.
+func (q *play) offered(ctx context.Context, h Healer, from, to m4f.UTC) ([]archive.Record, error) {
+	recs, err := h.Offered(ctx, q.name, from, to)
+	if err != nil && q.r.Context().Err() == nil && (errors.Is(err, ErrUnasked) || errors.Is(err, context.DeadlineExceeded)) {
+		q.unasked, err = true, nil
+	}
+	return recs, err
+}
+
+// orUnasked is the answer where there is nothing here and a peer that may have it
+// could not be asked: it is not known that there is nothing.
+func (q *play) orUnasked(err error) error {
+	var p *m4fhttp.Problem
+	if !q.unasked || !errors.As(err, &p) || p.Status != http.StatusNotFound {
+		return err
+	}
+	q.w.Header().Set("Retry-After", "5")
+	return m4fhttp.Problemf(http.StatusServiceUnavailable, "a peer that may have this could not be asked; without it, %s", p.Detail)
 }
 
 // playable is a kind of file that streams are played by, at /STREAM/FILE.
@@ -71,7 +96,7 @@ func (h *Handler) playback(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		err = kind.serve(q)
+		err = q.orUnasked(kind.serve(q))
 	}
 	if err != nil {
 		h.failPlay(w, r, err)

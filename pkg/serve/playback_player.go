@@ -131,12 +131,12 @@ const maxHoles = 64
 
 // view reads what shows something of [from, to), in playing order. Where a peer has
 // what lacks here it is in the view as if it were here.
-func (p *player) view(ctx context.Context, a *archive.Stream, name string, from, to m4f.UTC) (*view, error) {
-	els, err := a.Span(from, to)
+func (p *player) view(q *play, from, to m4f.UTC) (*view, error) {
+	els, err := q.archive.Span(from, to)
 	if err != nil {
 		return nil, err
 	}
-	v := &view{ctx: ctx, archive: a, name: name, pieces: archive.Pieces(els)}
+	v := &view{ctx: q.r.Context(), archive: q.archive, name: q.name, pieces: archive.Pieces(els)}
 	if p.healer == nil {
 		return v, nil
 	}
@@ -144,9 +144,10 @@ func (p *player) view(ctx context.Context, a *archive.Stream, name string, from,
 	began := time.Now()
 	for _, g := range p.holes(v.pieces, from, to) {
 		if time.Since(began) > offerTime {
+			q.unasked = true
 			break // peers are slow: what they have is not listed for now
 		}
-		recs, err := p.healer.Offered(ctx, name, g.From, g.To)
+		recs, err := q.offered(q.r.Context(), p.healer, g.From, g.To)
 		if err != nil {
 			return nil, err
 		}

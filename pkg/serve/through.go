@@ -34,8 +34,14 @@ func (h *Handler) offered(q *play, from, to m4f.UTC) (o render.Offer, err error)
 	if err != nil {
 		return o, err
 	}
+	ctx, cancel := context.WithTimeout(q.r.Context(), offerTime)
+	defer cancel()
 	for _, g := range gaps[:min(len(gaps), mostGaps)] {
-		recs, err := healer.Offered(q.r.Context(), q.name, g.From, g.To)
+		if ctx.Err() != nil {
+			q.unasked = true // peers are slow: the file is made without what they have
+			break
+		}
+		recs, err := q.offered(ctx, healer, g.From, g.To)
 		if err != nil {
 			return o, err
 		}
@@ -68,11 +74,22 @@ func (h *Handler) fetchThrough(q *play, from, to m4f.UTC, wait time.Duration) er
 	ctx, cancel := context.WithTimeout(q.r.Context(), wait)
 	defer cancel()
 	for _, g := range missing {
-		if err := healer.Heal(ctx, q.name, g.From, g.To); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		err := healer.Heal(ctx, q.name, g.From, g.To)
+		if errors.Is(err, ErrUnasked) || errors.Is(err, context.DeadlineExceeded) {
+			q.unasked = true
+		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			h.log.Debug("could not fetch what is played", "stream", q.name, "from", g.From.Time(), "to", g.To.Time(), "err", err)
 		}
 	}
-	return q.r.Context().Err()
+	if err := q.r.Context().Err(); err != nil || q.unasked {
+		return err
+	}
+	// Whether all peers could be asked is known without waiting by now.
+	ask, stop := context.WithTimeout(q.r.Context(), offerTime)
+	defer stop()
+	_, err = q.offered(ask, healer, missing[0].From, missing[0].To)
+	return err
 }
 
 // missing is what an archive has nothing of in a span: also from before it began.
