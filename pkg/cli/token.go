@@ -46,7 +46,7 @@ func (e *expiry) Set(s string) error {
 		e.text, e.in = s, d
 		return nil
 	}
-	u, err := parseTime(s, e.clock.Now())
+	u, err := config.ParseTime(s, e.clock.Now())
 	if err != nil {
 		return fmt.Errorf("%w, or as how long it lasts, as 12h", err)
 	}

@@ -6,18 +6,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
-	"math"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 )
@@ -294,7 +294,7 @@ func (c *call) span() (from, to m4f.UTC, err error) {
 	}{{"from", &from}, {"to", &to}} {
 		if text := c.query.Get(v.name); text != "" {
 			if *v.dst, err = parseTime(text); err != nil {
-				return 0, 0, m4fhttp.Problemf(http.StatusBadRequest, "%s=%s is no time; write it as 2026-11-22T12:00:00Z or as Unix seconds", v.name, m4fhttp.Clip(text))
+				return 0, 0, m4fhttp.Problemf(http.StatusBadRequest, "%s=%s is no time; %s", v.name, m4fhttp.Clip(text), writeTime)
 			}
 		}
 	}
@@ -333,6 +333,8 @@ func (c *call) body(v any) error {
 		return nil
 	case errors.As(err, &long):
 		return m4fhttp.Problemf(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes", long.Limit)
+	case errors.As(err, &kind) && kind.Type == timeType:
+		return m4fhttp.Problemf(http.StatusBadRequest, "%s is no time in the body: %s; %s", m4fhttp.Clip(kind.Field), m4fhttp.Clip(kind.Value), writeTime)
 	case errors.As(err, &kind):
 		return m4fhttp.Problemf(http.StatusBadRequest, "%s is a %s in the body; it is to be another type, see /api/v1/openapi.json", m4fhttp.Clip(kind.Field), kind.Value)
 	}
@@ -343,8 +345,13 @@ func (c *call) body(v any) error {
 	return m4fhttp.Problemf(http.StatusBadRequest, "the body is no JSON object as this takes it: %s", m4fhttp.Clip(text))
 }
 
+// writeTime says how a time is written.
+const writeTime = "write it as 2026-11-22T12:00:00Z, as Unix seconds, as now, or as -90m or -3d"
+
+var timeType = reflect.TypeFor[Time]()
+
 // Time is an instant as the API answers it: RFC 3339 in UTC, rounded down to the
-// millisecond. It takes RFC 3339 and Unix seconds.
+// millisecond. It takes RFC 3339, Unix seconds, now, and times before now.
 type Time m4f.UTC
 
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
@@ -362,10 +369,12 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 		if err := json.Unmarshal(b, &text); err != nil {
 			return err
 		}
+	} else if f, err := strconv.ParseFloat(text, 64); err == nil && strings.ContainsAny(text, "eE") {
+		text = strconv.FormatFloat(f, 'f', -1, 64)
 	}
 	u, err := parseTime(text)
 	if err != nil {
-		return fmt.Errorf("%s is no time; write it as 2026-11-22T12:00:00Z or as Unix seconds", m4fhttp.Clip(text))
+		return &json.UnmarshalTypeError{Value: text, Type: timeType} // json adds which member it is
 	}
 	*t = Time(u)
 	return nil
@@ -374,26 +383,17 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 // latest bounds the times that are taken: archives end there.
 const latest = 253370764800 // Unix seconds: 9999-01-01
 
-// parseTime reads RFC 3339 or Unix seconds.
+// parseTime reads an instant as the command line does: RFC 3339, Unix seconds, now,
+// or a time before now.
 func parseTime(text string) (m4f.UTC, error) {
-	if f, err := strconv.ParseFloat(text, 64); err == nil {
-		if !(f >= 0 && f < latest) {
-			return 0, errors.New("outside the years 1970 to 9998")
-		}
-		whole, frac := math.Modf(f)
-		return m4f.UTC(int64(whole)*m4f.Timescale + int64(math.Round(frac*m4f.Timescale))), nil
-	}
 	if len(text) > 64 {
 		return 0, errors.New("too long")
 	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return 0, err
+	u, err := config.ParseTime(text, time.Now())
+	if err == nil && u >= latest*m4f.Timescale {
+		err = errors.New("outside the years 1970 to 9998")
 	}
-	if t.Unix() < 0 || t.Unix() >= latest {
-		return 0, errors.New("outside the years 1970 to 9998")
-	}
-	return m4f.UTCOf(t), nil
+	return u, err
 }
 
 // timeOf is an instant that may not be known.

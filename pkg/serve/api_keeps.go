@@ -93,7 +93,7 @@ func (h *Handler) keep(c *call) (any, error) {
 	}
 	switch {
 	case n.From == nil || n.To == nil:
-		return nil, m4fhttp.Problemf(http.StatusBadRequest, "from and to are missing: what is to be kept, in RFC 3339 or Unix seconds")
+		return nil, m4fhttp.Problemf(http.StatusBadRequest, "from and to are missing: what is to be kept, in RFC 3339, Unix seconds, or as now or -90m")
 	case *n.To <= *n.From:
 		return nil, m4fhttp.Problemf(http.StatusBadRequest, "to is not after from")
 	}

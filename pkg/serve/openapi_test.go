@@ -144,6 +144,8 @@ func TestDocumentHolds(t *testing.T) {
 		{"GET", "backlog", "backlog?stream=sport/hd", "", 200},
 		{"GET", "backlog", "backlog", "", 200},
 		{"GET", "events", "events?from=1795340000&to=1795360000&limit=3", "", 200},
+		{"GET", "events", "events?from=-1d12h&to=now", "", 200},
+		{"POST", "keeps", "keeps", `{"stream":"sport/hd","name":"last","from":"-1h","to":"now"}`, 201},
 		{"GET", "events", "events?stream=sport/hd&from=1795340000&to=1795360000", "", 200},
 		{"POST", "keeps", "keeps", `{"stream":"sport/hd","name":"final","from":"2026-11-22T12:00:00Z","to":1795350000.5}`, 201},
 		{"POST", "keeps", "keeps", `{"stream":"sport/hd","name":"final","from":"2026-11-22T12:00:00Z","to":1795350000.5}`, 409},
