@@ -226,12 +226,23 @@ func (b *orderly) from(ctx context.Context, o *fillOrder, p serve.Peer) error {
 // tell says what came of a backfill.
 func (b *orderly) tell() {
 	l := b.s.asked.status()
+	b.s.log.Info("a backfill that was asked for has ended", "from", l.From, "to", l.To, "segments", l.Segments, "bytes", l.Bytes, "left", l.Left, "err", l.Error)
+	if e, ok := backfilled(l); ok {
+		b.s.note(e)
+	}
+}
+
+// backfilled is the event of a backfill. One that brought nothing has healed nothing:
+// there is none.
+func backfilled(l *serve.Backfill) (e event.Event, ok bool) {
+	if l.Segments == 0 {
+		return e, false
+	}
 	msg := fmt.Sprintf("a backfill that was asked for, of %v to %v, brought %d segments", l.From, l.To, l.Segments)
 	if l.Error != "" {
 		msg += ", and then failed: " + l.Error
 	} else if l.Left > 0 {
 		msg += fmt.Sprintf("; %d could not be had", l.Left)
 	}
-	b.s.log.Info("a backfill that was asked for has ended", "from", l.From, "to", l.To, "segments", l.Segments, "bytes", l.Bytes, "left", l.Left, "err", l.Error)
-	b.s.note(event.Event{Kind: event.Heal, Msg: msg, Attrs: map[string]any{"segments": l.Segments, "bytes": l.Bytes, "left": l.Left}})
+	return event.Event{Kind: event.Heal, Msg: msg, Attrs: map[string]any{"segments": l.Segments, "bytes": l.Bytes, "left": l.Left}}, true
 }
