@@ -127,6 +127,7 @@ class Pointers {
     if (!d || this.downs.size) return;
     if (!this.moved && this.row) {
       const { t } = this.at(e.clientX, null);
+      this.list.unpoint(); // the tip would cover the player
       this.list.actions.play(this.row.status.name, t);
       if (e.pointerType === "touch") this.list.moveCursor(this.row, t);
     }
