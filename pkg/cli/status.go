@@ -169,6 +169,9 @@ func runStatus(ctx context.Context, o *statusOptions, io IO) error {
 	if err != nil {
 		return err
 	}
+	if o.url == "" && o.details != "" {
+		c.hint = fmt.Sprintf("; %s was taken for a stream of that node, another node is named ahead of the stream", printable(o.details))
+	}
 	if o.watch && !o.json {
 		return watch(ctx, io, func(ctx context.Context, height int) ([]string, error) {
 			lines, _, err := o.look(ctx, c, io, height > 0)

@@ -19,6 +19,7 @@ import (
 type apiClient struct {
 	base string // URL up to the host
 	key  string // empty: none is presented
+	hint string // where no node answers
 }
 
 // newAPIClient reads a node's address and the file of a key of its API; both may
@@ -50,6 +51,9 @@ func nodeURL(s string) (string, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return "", fmt.Errorf("%q is no address of a node; write http://HOST:PORT, or https://HOST:PORT where it speaks TLS", s)
 	}
+	if path := strings.Trim(u.Path, "/"); path != "" {
+		return "", fmt.Errorf("%q is more than the address of a node; a stream is named behind it: %s://%s %s", s, u.Scheme, u.Host, path)
+	}
 	return u.Scheme + "://" + u.Host, nil
 }
 
@@ -80,7 +84,7 @@ func (c *apiClient) get(ctx context.Context, path string, query url.Values, into
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return fmt.Errorf("no node answers at %s: %w", c.base, err)
+		return fmt.Errorf("no node answers at %s: %w%s", c.base, err, c.hint)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
