@@ -32,7 +32,7 @@ const (
 	giveUp = time.Hour
 	// lastTry is how long a sink that ends tries to send what waits.
 	lastTry = 2 * time.Second
-	// tellAgain is how often it is told that events are dropped.
+	// tellAgain is how often it is told that events are dropped, or cannot be sent.
 	tellAgain = 5 * time.Minute
 	// maxReply bounds what is read of a receiver's answer.
 	maxReply = 64 << 10
@@ -79,6 +79,7 @@ type Sink struct {
 	abort   context.CancelFunc // of the request under way; nil: none is
 	moved   bool               // the request under way goes to another receiver
 	failing bool               // it has been told that the receiver does not answer
+	back    time.Time          // when it was last said that events are sent again
 	stats   SinkStats
 }
 
@@ -159,6 +160,7 @@ func (s *Sink) Retarget(text string) error {
 		return nil
 	}
 	s.target, s.failing, s.stats.Error = u, false, nil
+	s.back = time.Time{}
 	if s.abort != nil {
 		s.moved = true
 		s.abort()
@@ -316,6 +318,7 @@ func (s *Sink) send(work context.Context, lines [][]byte) (done int, err error) 
 	case err == nil && res/100 == 2:
 		if s.failing {
 			s.log.Info("events are sent again", "receiver", shown(s.target), "waiting", len(s.queue))
+			s.back = time.Now()
 		}
 		s.failing, s.stats.Error = false, nil
 		s.stats.Sent += int64(n)
@@ -382,10 +385,11 @@ func (s *Sink) again(ctx context.Context, res *http.Response, err error) (bool, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.failing {
+	// One that answers now so and now so is told of once in a while.
+	if !s.failing && (s.back.IsZero() || time.Since(s.back) >= tellAgain) {
 		s.log.Warn("events cannot be sent; trying again", "receiver", shown(s.target), "err", why)
+		s.failing = true
 	}
-	s.failing = true
 	s.stats.Failed++
 	s.stats.Error = why
 	return true, nil

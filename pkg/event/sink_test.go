@@ -219,6 +219,27 @@ func TestSinkTriesAgain(t *testing.T) {
 	}
 }
 
+// A receiver that fails every other time is told of once.
+func TestSinkTellsOnce(t *testing.T) {
+	r := newReceiver(t)
+	r.answer = func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		if n%2 == 0 {
+			w.WriteHeader(500)
+		}
+		return n%2 == 0
+	}
+	s := runSink(t, r.URL)
+	for i := range 5 {
+		for _, e := range events(i, i+1) {
+			s.Put(e)
+		}
+		waitFor(t, "it", func() bool { return s.Stats().Sent == int64(i+1) })
+	}
+	if log := s.log.String(); strings.Count(log, "events cannot be sent") != 1 || strings.Count(log, "events are sent again") != 1 {
+		t.Error(log)
+	}
+}
+
 // A receiver that is started again gets what happened meanwhile; its address is all
 // that it keeps.
 func TestSinkOutlivesReceiver(t *testing.T) {
