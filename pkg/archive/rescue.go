@@ -2,6 +2,7 @@ package archive
 
 import (
 	"errors"
+	"os"
 	"syscall"
 
 	"github.com/twindvr/twindvr/pkg/event"
@@ -135,24 +136,32 @@ func goneOr(err error) error {
 }
 
 // disturbed says whether the extent's files are not what they were when the last
-// segment was added: cut, deleted, or written to by something else.
-func (x *openExtent) disturbed() bool {
+// segment was added: cut, deleted, written to by something else, or no longer the
+// ones of their names, as behind a volume that was mounted over them.
+func (x *openExtent) disturbed(s *Stream) (bool, error) {
 	st, err := x.media.Stat()
 	if err != nil || st.Size() != x.size {
-		return true
+		return true, nil
 	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Nlink == 0 {
-		return true
+	named, err := s.fs.Stat(s.extentPath(x.hour, x.name, mediaExt))
+	if isNotExist(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !os.SameFile(st, named) {
+		return true, nil
 	}
 	if x.index == nil {
-		return false
+		return false, nil
 	}
 	st, err = x.index.Stat()
 	if err != nil || st.Size() != x.indexSize {
-		return true
+		return true, nil
 	}
 	sys, ok := st.Sys().(*syscall.Stat_t)
-	return ok && sys.Nlink == 0
+	return ok && sys.Nlink == 0, nil
 }
 
 // leave ends an extent whose files are not what they were. What is missing is

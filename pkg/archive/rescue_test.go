@@ -212,3 +212,41 @@ func appendTo(name string, b []byte) error {
 	_, err = f.Write(b)
 	return err
 }
+
+// A writer whose extent lies behind another directory of its name, as when a volume
+// is mounted there, goes on in what is to be seen.
+func TestWriterLeavesAHiddenExtent(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "s")
+	s, err := Create(dir, "s", CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := s.Writer(Live, 0, WriterOptions{})
+	defer w.Close()
+	segs := run(t, noon, 0, 3)
+	for i, seg := range segs {
+		if i == 1 {
+			if err := os.Rename(dir, dir+"-hidden"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Create(dir, "s", CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Append(seg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	els, err := seen.Span(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(els) != 2 {
+		t.Errorf("%d segments where the archive is now, want 2", len(els))
+	}
+}

@@ -134,8 +134,14 @@ func (w *Writer) endDoubtful() {
 }
 
 func (w *Writer) append(seg *m4f.Segment) error {
-	if w.x != nil && w.x.disturbed() {
-		w.leave(w.x)
+	if w.x != nil {
+		gone, err := w.x.disturbed(w.s)
+		if err != nil {
+			return err
+		}
+		if gone {
+			w.leave(w.x)
+		}
 	}
 	if w.x != nil && !w.x.takes(&seg.Header) {
 		if err := w.end(); err != nil {
