@@ -31,7 +31,8 @@ var layers = [][]string{
 	{"pkg/segment", "pkg/hls"},
 	{"pkg/salvage"},
 	{"pkg/mpegts"},
-	{"pkg/config", "pkg/m4f"},
+	{"pkg/config"},
+	{"pkg/m4f"},
 	{"pkg/event", "pkg/clock", "pkg/fsx"},
 }
 
