@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,20 +22,48 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func TestReport(t *testing.T) {
-	r := &report{Machine: "M", CPUs: 2, Runs: 3}
-	r.add([]row{
-		{What: "udp", Recorder: "x", Streams: 2, Seconds: 10, Bytes: 1e9, User: 3, Unit: "pictures"},
-		{What: "udp", Recorder: "x", Streams: 2, Seconds: 10, Bytes: 1e9, User: 1, Unit: "pictures", Lost: 7},
-		{What: "udp", Recorder: "x", Streams: 2, Seconds: 10, Bytes: 2e9, User: 3, System: 1, Unit: "pictures", PeakBytes: 20e6},
-	})
-	if m := r.Rows[0]; m.CPUPerGB != 2 || m.Lowest != 1 || m.Highest != 3 || m.Lost != 7 {
-		t.Errorf("%+v", m)
+// TestCompare runs two contenders and a missing one in turn, and looks at what is
+// reported of them.
+func TestCompare(t *testing.T) {
+	b := &bench{runs: 3}
+	tab := &table{Name: "udp", About: "something", Runs: 3}
+	var order []string
+	given := func(name string, cpu, gone float64) contender {
+		return contender{name: name, run: func(context.Context) (sample, error) {
+			order = append(order, name)
+			n := float64(len(order)+1) / 2 // 1, 1.5, 2, …
+			return sample{cpuPerGB: cpu * float64(int(n)), lost: gone * n}, nil
+		}}
 	}
-	var out bytes.Buffer
-	r.print(&out)
-	if s := out.String(); !strings.Contains(s, "2.00") || !strings.Contains(s, "1.00–3.00") || !strings.Contains(s, "7 pictures") {
-		t.Error(s)
+	c, err := b.compare(t.Context(), tab, "2 streams", 2, []contender{given("one", 1, 0), given("two", 2, 2), b.peer("three", "nothing", nil)})
+	if err != nil || strings.Join(order, " ") != "one two one two one two" {
+		t.Fatal(order, err)
+	}
+	tab.atMost("cost", c.values("one", cpuPerGB), 1.5, "s/GB")
+	tab.atLeast("cost", c.ratio("two", "one", cpuPerGB), 2, "times")
+	tab.atMost("cost of three", c.above("three", "one", cpuPerGB), 2, "s/GB")
+	tab.note("A note.")
+	if g := tab.Targets; g[0].Verdict != "missed" || g[1].Verdict != "met" || g[2].Verdict != "not judged: nothing is missing" {
+		t.Errorf("%+v", g)
+	}
+	r := &report{Tables: []*table{tab}}
+	dir := t.TempDir()
+	if err := r.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "results.md"))
+	for _, want := range []string{"| 2 streams | one ", " 2.00 (1.00–3.00) |", " 7 (3–7) |", "nothing is missing |", "| ≤ 1.5 s/GB | 2 (1–3) s/GB ", "A note."} {
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	again := &report{}
+	again.keep(filepath.Join(dir, "results.json"))
+	if err := again.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := os.ReadFile(filepath.Join(dir, "results.md")); err != nil || !bytes.Equal(read, text) {
+		t.Errorf("not the same when read from a file: %v\n%s", err, read)
 	}
 }
 
@@ -79,9 +108,9 @@ func numbered(t *testing.T, first, end int) []byte {
 }
 
 func TestFlags(t *testing.T) {
-	for _, args := range [][]string{{"-streams", "x"}, {"-streams", "0"}, {"-duration", "1s"}, {"-runs", "0"}, {"more"},
+	for _, args := range [][]string{{"-streams", "x"}, {"-streams", "0"}, {"-duration", "1s"}, {"-runs", "-1"}, {"more"}, {"-only", "nothing"},
 		{"-twindvr", "/nonexistent/twindvr"}} {
-		if _, _, err := parseFlags(args); err == nil {
+		if _, err := parseFlags(args); err == nil {
 			t.Errorf("%q: no error", args)
 		}
 	}

@@ -11,37 +11,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileRecorder is one way to record a file.
-type fileRecorder struct {
-	name  string
-	start func(dir, input string) ([]*process, error)
-	whole bool
-}
+// fileRecorder starts what records a file.
+type fileRecorder func(dir, input string) ([]*process, error)
 
-func (b *bench) fileRecorders() []fileRecorder {
+// measureFile measures recording a file, which is in the page cache.
+func (b *bench) measureFile(ctx context.Context, t *table) error {
+	input := filepath.Join(b.dir, "input.ts")
+	seconds := (b.fileSize*8 + b.bitrate - 1) / b.bitrate
+	if err := b.makeInput(input, seconds); err != nil {
+		return fmt.Errorf("making the input file: %w", err)
+	}
+	sent := &sending{Frames: uint64(seconds) * 25}
+	contend := func(name string, whole bool, start fileRecorder) contender {
+		return contender{name: name, run: func(context.Context) (sample, error) { return b.file(name, start, whole, input, sent) }}
+	}
 	self, err := os.Executable()
 	if err != nil {
-		self = os.Args[0]
+		return err
 	}
-	list := []fileRecorder{
-		{name: "floor", whole: true, start: func(dir, input string) ([]*process, error) {
+	name := fmt.Sprintf("%d MB", b.fileSize/1e6)
+	c, err := b.compare(ctx, t, name, float64(b.fileSize)/1e6, []contender{
+		contend("floor", true, func(dir, input string) ([]*process, error) {
 			return one(start(nil, self, "floor-file", input, filepath.Join(dir, "out.ts")))
-		}},
-		{name: "twindvr", start: b.ingestRecord},
+		}),
+		contend("twindvr", false, b.ingestRecord),
+		b.peer("ffmpeg", "ffmpeg", func(_ context.Context, path string) (sample, error) {
+			return b.file("ffmpeg", func(dir, input string) ([]*process, error) {
+				return one(start(nil, path, "-nostdin", "-loglevel", "error", "-y", "-i", input, "-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc",
+					"-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof", filepath.Join(dir, "out.mp4")))
+			}, false, input, sent)
+		}),
+	})
+	if err != nil {
+		return err
 	}
-	if b.ffmpeg != "" {
-		list = append(list, fileRecorder{name: "ffmpeg", start: func(dir, input string) ([]*process, error) {
-			return one(start(nil, b.ffmpeg, "-nostdin", "-loglevel", "error", "-y", "-i", input, "-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc",
-				"-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof", filepath.Join(dir, "out.mp4")))
-		}})
-	}
-	kept := list[:0]
-	for _, r := range list {
-		if b.wanted(r.name) {
-			kept = append(kept, r)
-		}
-	}
-	return kept
+	t.atMost("CPU of twindvr above the bare write", c.above("twindvr", "floor", cpuPerGB), 0.9, "s/GB")
+	t.atLeast("CPU of ffmpeg in that of twindvr", c.ratio("ffmpeg", "twindvr", cpuPerGB), 2.5, "times")
+	t.atMost("pictures lost", highest(c.values("twindvr", lost)), 0, "")
+	return os.Remove(input)
 }
 
 // ingestRecord is twindvr ingest INPUT | twindvr record DIR.
@@ -66,24 +73,6 @@ func (b *bench) ingestRecord(dir, input string) ([]*process, error) {
 	return []*process{in, out}, nil
 }
 
-// files measures recording a file, which is in the page cache.
-func (b *bench) files(ctx context.Context, r *report) error {
-	input := filepath.Join(b.dir, "input.ts")
-	seconds := (b.fileSize*8 + b.bitrate - 1) / b.bitrate
-	if err := b.makeInput(input, seconds); err != nil {
-		return fmt.Errorf("making the input file: %w", err)
-	}
-	sent := &sending{Frames: uint64(seconds) * 25}
-	var list []measurement
-	for _, rec := range b.fileRecorders() {
-		list = append(list, measurement{rec.name, func() (row, error) { return b.file(rec, input, sent) }})
-	}
-	if err := b.rounds(ctx, r, list); err != nil {
-		return fmt.Errorf("file: %w", err)
-	}
-	return os.Remove(input)
-}
-
 func (b *bench) makeInput(path string, seconds int64) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -98,20 +87,20 @@ func (b *bench) makeInput(path string, seconds int64) error {
 	return errors.Join(err, f.Close())
 }
 
-func (b *bench) file(rec fileRecorder, input string, sent *sending) (row, error) {
-	dir, err := os.MkdirTemp(b.dir, rec.name+"-")
+func (b *bench) file(name string, start fileRecorder, whole bool, input string, sent *sending) (sample, error) {
+	dir, err := os.MkdirTemp(b.dir, name+"-")
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	unix.Sync() // what is still to be written is not this recorder's
 	if err := b.warmUp(b.fileSize + 64<<20); err != nil {
-		return row{}, fmt.Errorf("warming up: %w", err)
+		return nil, fmt.Errorf("warming up: %w", err)
 	}
 	began := time.Now()
-	procs, err := rec.start(dir, input)
+	procs, err := start(dir, input)
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
 	watch, stopWatch := context.WithCancel(context.Background())
 	peak := make(chan int64, 1)
@@ -121,16 +110,35 @@ func (b *bench) file(rec fileRecorder, input string, sent *sending) (row, error)
 	stopWatch()
 	memory := <-peak
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
-	r := row{What: "file", Recorder: rec.name, Streams: 1, Seconds: took.Seconds(), PeakBytes: memory, Unit: "pictures"}
-	r.use(used)
-	st, err := os.Stat(input)
+	bytes, missing, err := count(dir, whole, sent, 1)
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
-	if r.Bytes, r.Lost, err = count(dir, rec.whole, sent, 1); rec.whole {
-		r.Lost, r.Unit = st.Size()-r.Bytes, "bytes"
+	if whole {
+		st, err := os.Stat(input)
+		if err != nil {
+			return nil, err
+		}
+		missing = st.Size() - bytes
 	}
-	return r, err
+	s := sample{perStream: float64(memory) / 1e6, lost: float64(missing), perSecond: float64(bytes) / 1e6 / took.Seconds()}
+	s.use(used, bytes)
+	return s, nil
+}
+
+// warmUp writes and removes size bytes: the first use of a page of memory costs
+// a virtual machine more than the next, and should cost no recorder.
+func (b *bench) warmUp(size int64) error {
+	path := filepath.Join(b.dir, "warm")
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	for ; size > 0 && err == nil; size -= int64(len(block)) {
+		_, err = f.Write(block)
+	}
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(path))
 }

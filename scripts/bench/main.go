@@ -1,10 +1,10 @@
-// Command bench measures what recording costs: CPU time per recorded gigabyte,
-// memory per stream and losses, of twindvr, of ffmpeg -c copy, and of the floor
-// (receive and write, nothing else), on the same input in the same run. README.md
+// Command bench measures what twindvr costs, side by side with the programs that
+// do the same or a part of it, and with the least that has to be done: CPU time,
+// memory, time and bytes, of real processes on real sockets and files. README.md
 // beside it says how to read the figures and keeps some.
 //
-// It runs real processes on real sockets and files and takes their CPU time,
-// kernel time included, from the operating system's accounting.
+// CPU time is taken from the operating system's accounting of whole processes,
+// kernel time included.
 package main
 
 import (
@@ -13,9 +13,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,147 +25,159 @@ import (
 // bench is one run of the command.
 type bench struct {
 	twindvr  string
-	ffmpeg   string // empty: it is missing
-	dir      string // for what is recorded; removed afterwards
+	peers    map[string]string // programs to compare with: paths; empty: missing
+	dir      string            // for what is recorded; removed afterwards
+	results  string            // directory of the results
+	short    bool              // see only that everything works
+	only     []string          // measurements; empty: all
+	who      []string          // contenders; empty: all
+	runs     int               // of the measurement that runs
+	allRuns  int               // -runs; 0: as each measurement has it
 	streams  []int
 	duration time.Duration // of each UDP measurement
 	bitrate  int64         // of each stream, bits per second
 	fileSize int64         // bytes of the file recorded
-	runs     int
-	only     string
 }
+
+// errFailed says that a measurement could not be made; what it was has been said.
+var errFailed = errors.New("not everything could be measured")
 
 func main() {
 	if len(os.Args) > 1 && (os.Args[1] == "floor" || os.Args[1] == "floor-file") {
 		os.Exit(floorMain(os.Args[1:]))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	switch err := run(ctx, os.Args[1:]); {
+	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errFailed):
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
 }
 
 func run(ctx context.Context, args []string) error {
-	b, out, err := parseFlags(args)
+	b, err := parseFlags(args)
 	if err != nil {
 		return err
 	}
-	if b.dir, err = filepath.Abs(b.dir); err != nil {
+	if err := os.MkdirAll(b.results, 0o755); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(b.dir, 0o755); err != nil {
-		return err
-	}
-	if b.dir, err = os.MkdirTemp(b.dir, "work-"); err != nil {
+	if b.dir, err = os.MkdirTemp(b.results, "work-"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
+	defer killAll() // what an error left running
+	defer context.AfterFunc(ctx, killAll)()
+	b.findPeers()
 
 	r := newReport(b)
-	for _, n := range b.streams {
-		var list []measurement
-		for _, rec := range b.udpRecorders() {
-			list = append(list, measurement{rec.name, func() (row, error) { return b.udp(ctx, rec, n) }})
-		}
-		if err := b.rounds(ctx, r, list); err != nil {
-			return fmt.Errorf("%d streams: %w", n, err)
-		}
-	}
-	if b.fileSize > 0 {
-		if err := b.files(ctx, r); err != nil {
-			return err
-		}
+	failed := b.measure(ctx, r)
+	if err := ctx.Err(); err != nil {
+		return errors.New("interrupted; nothing is left behind")
 	}
 	r.print(os.Stdout)
-	return r.save(out)
+	r.keep(filepath.Join(b.results, "results.json"))
+	return errors.Join(r.save(b.results), failed)
 }
 
-// warmUp writes and removes size bytes: the first use of a page of memory costs
-// a virtual machine more than the next, and should cost no recorder.
-func (b *bench) warmUp(size int64) error {
-	path := filepath.Join(b.dir, "warm")
-	f, err := os.Create(path)
-	if err != nil {
-		return err
+// measure makes the measurements that are wanted. One that fails does not keep
+// the others from being made.
+func (b *bench) measure(ctx context.Context, r *report) error {
+	revision := version(b.twindvr, "version")
+	var failed error
+	for _, m := range measurements {
+		if len(b.only) > 0 && !slices.Contains(b.only, m.name) {
+			continue
+		}
+		if b.runs = pick(b, m.runs, 1); b.allRuns > 0 {
+			b.runs = b.allRuns
+		}
+		t := &table{Name: m.name, About: m.about, At: time.Now(), Revision: revision, Runs: b.runs, Short: b.short}
+		err := m.run(b, ctx, t)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", m.name, err)
+			t.Failed, failed = err.Error(), errFailed
+		}
+		t.Took = time.Since(t.At).Seconds()
+		r.Tables = append(r.Tables, t)
 	}
-	block := make([]byte, 1<<20)
-	for ; size > 0 && err == nil; size -= int64(len(block)) {
-		_, err = f.Write(block)
+	return failed
+}
+
+func parseFlags(args []string) (*bench, error) {
+	b := &bench{}
+	var names []string
+	for _, m := range measurements {
+		names = append(names, m.name)
 	}
-	return errors.Join(err, f.Sync(), f.Close(), os.Remove(path))
-}
-
-// measurement is one recorder on one input.
-type measurement struct {
-	name string
-	run  func() (row, error)
-}
-
-// rounds runs all measurements of one input in turn, so many times, and reports
-// the median of each.
-func (b *bench) rounds(ctx context.Context, r *report, list []measurement) error {
-	rows := make([][]row, len(list))
-	for range b.runs {
-		for i, m := range list {
-			x, err := m.run()
-			if err != nil {
-				return fmt.Errorf("%s: %w", m.name, err)
-			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			fmt.Fprintln(os.Stderr, x)
-			rows[i] = append(rows[i], x)
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.StringVar(&b.twindvr, "twindvr", "bin/twindvr", "the `program` to measure")
+	fs.StringVar(&b.results, "dir", "bench", "`directory` for what is recorded, and for the results")
+	only := fs.String("only", "", "measure only these, separated by commas: "+strings.Join(names, ", "))
+	who := fs.String("who", "", "of those measured side by side only these, such as twindvr,floor")
+	fs.IntVar(&b.allRuns, "runs", 0, "times to measure each; 0: as each measurement has it")
+	fs.BoolVar(&b.short, "short", false, "small and once: to see that everything works")
+	streams := fs.String("streams", "", "numbers of UDP streams (default 1,20,100)")
+	fs.DurationVar(&b.duration, "duration", 0, "time to record UDP for (default 20s)")
+	fs.Int64Var(&b.bitrate, "bitrate", 6_000_000, "bits per second of a stream")
+	fs.Int64Var(&b.fileSize, "file", 0, "bytes of the file to record (default 1 GiB)")
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if *streams == "" {
+		*streams = pick(b, "1,20,100", "2")
+	}
+	if b.duration == 0 {
+		b.duration = pick(b, 20*time.Second, 5*time.Second)
+	}
+	if b.fileSize == 0 {
+		b.fileSize = pick(b, int64(1<<30), 16<<20)
+	}
+	b.only, b.who = list(*only), list(*who)
+	for _, name := range b.only {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("-only %s: there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	for _, x := range rows {
-		r.add(x)
+	for _, s := range list(*streams) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 1000 {
+			return nil, fmt.Errorf("-streams %s: %q is not a number from 1 to 1000", *streams, s)
+		}
+		b.streams = append(b.streams, n)
+	}
+	if fs.NArg() > 0 || b.allRuns < 0 || b.duration < 5*time.Second {
+		return nil, errors.New("no arguments are taken, -runs is not negative and -duration at least 5s")
+	}
+	return b, b.absolute()
+}
+
+// absolute makes the paths absolute, and sees that the program is there.
+func (b *bench) absolute() error {
+	var err1, err2 error
+	b.twindvr, err1 = filepath.Abs(b.twindvr)
+	b.results, err2 = filepath.Abs(b.results)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if _, err := os.Stat(b.twindvr); err != nil {
+		return fmt.Errorf("%w (build it with make)", err)
 	}
 	return nil
 }
 
-func parseFlags(args []string) (*bench, string, error) {
-	b := &bench{}
-	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.StringVar(&b.twindvr, "twindvr", "bin/twindvr", "the program to measure")
-	fs.StringVar(&b.dir, "dir", "bench", "directory for what is recorded, and for the results")
-	streams := fs.String("streams", "1,20,100", "numbers of UDP streams")
-	fs.DurationVar(&b.duration, "duration", 20*time.Second, "time to record UDP for")
-	fs.Int64Var(&b.bitrate, "bitrate", 6_000_000, "bits per second of a stream")
-	fs.Int64Var(&b.fileSize, "file", 1<<30, "bytes of the file to record; 0: none")
-	fs.IntVar(&b.runs, "runs", 1, "times to measure each; the median counts")
-	fs.StringVar(&b.only, "only", "", "measure only recorders whose name holds this")
-	if err := fs.Parse(args); err != nil {
-		return nil, "", err
+// list splits a flag's value at its commas.
+func list(s string) []string {
+	if s == "" {
+		return nil
 	}
-	for _, s := range strings.Split(*streams, ",") {
-		if s == "" {
-			continue
-		}
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > 1000 {
-			return nil, "", fmt.Errorf("-streams %s: %q is not a number from 1 to 1000", *streams, s)
-		}
-		b.streams = append(b.streams, n)
-	}
-	if fs.NArg() > 0 || b.runs < 1 || b.duration < 5*time.Second {
-		return nil, "", errors.New("no arguments are taken, -runs is at least 1 and -duration at least 5s")
-	}
-	path, err := filepath.Abs(b.twindvr)
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		return nil, "", fmt.Errorf("%w (build it with make)", err)
-	}
-	b.twindvr = path
-	if b.ffmpeg, err = exec.LookPath("ffmpeg"); err != nil {
-		fmt.Fprintln(os.Stderr, "ffmpeg is missing (apt-get install ffmpeg): nothing to compare with")
-	}
-	return b, filepath.Join(b.dir, "results.json"), nil
+	return strings.Split(s, ",")
 }
-
-// wanted says whether -only lets a recorder through.
-func (b *bench) wanted(name string) bool { return strings.Contains(name, b.only) }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -18,6 +19,53 @@ type process struct {
 	*exec.Cmd
 	signal os.Signal // asks it to end; nil: it ends by itself
 	stderr bytes.Buffer
+}
+
+// running are the processes that have been started and not waited for.
+var running struct {
+	sync.Mutex
+	list  map[*process]bool
+	ended bool // no more are started
+}
+
+// Start starts a process, in a process group of its own: an interrupt from the
+// terminal reaches this program alone, which then ends them all. Should this
+// program be killed, the kernel ends them.
+func (p *process) Start() error {
+	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	running.Lock()
+	defer running.Unlock()
+	if running.ended {
+		return errors.New("interrupted")
+	}
+	if err := p.Cmd.Start(); err != nil {
+		return err
+	}
+	if running.list == nil {
+		running.list = map[*process]bool{}
+	}
+	running.list[p] = true
+	return nil
+}
+
+// Wait waits for a process to end, and takes what it has left running with it.
+func (p *process) Wait() error {
+	err := p.Cmd.Wait()
+	running.Lock()
+	delete(running.list, p)
+	running.Unlock()
+	syscall.Kill(-p.Process.Pid, syscall.SIGKILL) // mostly there is nobody
+	return err
+}
+
+// killAll ends all processes and lets none start. Whoever waits for them gets an error.
+func killAll() {
+	running.Lock()
+	defer running.Unlock()
+	running.ended = true
+	for p := range running.list {
+		syscall.Kill(-p.Process.Pid, syscall.SIGKILL) // it may have ended already
+	}
 }
 
 // start starts a program.

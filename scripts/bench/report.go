@@ -4,65 +4,174 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"time"
 )
-
-// row is one measurement.
-type row struct {
-	What      string  `json:"what"` // udp or file
-	Recorder  string  `json:"recorder"`
-	Streams   int     `json:"streams"`
-	Seconds   float64 `json:"seconds"`    // of recording
-	Bytes     int64   `json:"bytes"`      // recorded
-	User      float64 `json:"cpu_user"`   // s, of all processes from start to end
-	System    float64 `json:"cpu_system"` // s
-	CPUPerGB  float64 `json:"cpu_per_gb"` // s per 1e9 recorded bytes
-	PeakBytes int64   `json:"peak_bytes"` // of all processes together
-	Lost      int64   `json:"lost"`
-	Unit      string  `json:"lost_unit"`
-	SenderCPU float64 `json:"sender_cpu,omitempty"` // s
-	// The lowest and the highest CPUPerGB, where there were several runs.
-	Lowest  float64 `json:"cpu_per_gb_lowest,omitempty"`
-	Highest float64 `json:"cpu_per_gb_highest,omitempty"`
-}
-
-func (r *row) use(u usage) { r.User, r.System = u.user.Seconds(), u.system.Seconds() }
-
-func (r row) String() string {
-	r.finish()
-	return fmt.Sprintf("%s %d %s: %.2f CPU s/GB, %.1f MB a stream, %d %s lost", r.What, r.Streams, r.Recorder,
-		r.CPUPerGB, float64(r.PeakBytes)/1e6/float64(r.Streams), r.Lost, r.Unit)
-}
-
-func (r *row) finish() {
-	if r.Bytes > 0 {
-		r.CPUPerGB = (r.User + r.System) / (float64(r.Bytes) / 1e9)
-	}
-}
 
 // report is what the command gives.
 type report struct {
-	Machine string `json:"machine"`
-	CPUs    int    `json:"cpus"`
-	Kernel  string `json:"kernel"`
-	Go      string `json:"go"`
-	FFmpeg  string `json:"ffmpeg"` // version, or that it is missing
-	Bitrate int64  `json:"bitrate"`
-	Runs    int    `json:"runs"`
-	Rows    []row  `json:"rows"`
+	Machine string            `json:"machine"`
+	CPUs    int               `json:"cpus"`
+	Kernel  string            `json:"kernel"`
+	Go      string            `json:"go"`
+	Peers   map[string]string `json:"peers"` // versions, or that they are missing
+	Tables  []*table          `json:"tables"`
+}
+
+// table is what one measurement gave.
+type table struct {
+	Name     string    `json:"name"`
+	About    string    `json:"about"`
+	At       time.Time `json:"at"`
+	Revision string    `json:"revision"` // of the program
+	Runs     int       `json:"runs"`
+	Short    bool      `json:"short,omitempty"`
+	Took     float64   `json:"took"` // s
+	Failed   string    `json:"failed,omitempty"`
+	Rows     []row     `json:"rows"`
+	Targets  []target  `json:"targets"`
+	Notes    []string  `json:"notes,omitempty"`
+}
+
+// row is one contender in one case.
+type row struct {
+	Case    string  `json:"case"`
+	X       float64 `json:"x"` // the case as a number
+	Who     string  `json:"who"`
+	Missing string  `json:"missing,omitempty"`
+	Values  []value `json:"values,omitempty"`
+}
+
+// value is what the runs gave of one metric.
+type value struct {
+	Metric  string    `json:"metric"`
+	Unit    string    `json:"unit"`
+	Value   float64   `json:"value"` // median, or the highest where that counts
+	Lowest  float64   `json:"lowest"`
+	Highest float64   `json:"highest"`
+	All     []float64 `json:"all"` // in the order of the runs
+	metric  *metric
+}
+
+// target is what a figure must reach.
+type target struct {
+	What    string  `json:"what"`
+	Want    string  `json:"want"` // such as "≤ 4 s/GB"
+	Got     string  `json:"got"`
+	Value   float64 `json:"value"`
+	Verdict string  `json:"verdict"` // met, missed, or why it is not judged
+}
+
+// add adds what the runs of a contender gave.
+func (t *table) add(name string, x float64, c contender, runs []sample) {
+	r := row{Case: name, X: x, Who: c.name, Missing: c.missing}
+	seen := map[*metric]bool{}
+	for _, s := range runs {
+		for m := range s {
+			if seen[m] {
+				continue
+			}
+			seen[m] = true
+			v := value{Metric: m.name, Unit: m.unit, metric: m, All: (compared{"": runs}).values("", m)}
+			v.Value, v.Lowest, v.Highest = median(v.All), slices.Min(v.All), slices.Max(v.All)
+			if m.most {
+				v.Value = v.Highest
+			}
+			r.Values = append(r.Values, v)
+		}
+	}
+	slices.SortFunc(r.Values, func(a, b value) int { return a.metric.order - b.metric.order })
+	t.Rows = append(t.Rows, r)
+}
+
+// note says something that the reader of the table must know.
+func (t *table) note(format string, args ...any) {
+	t.Notes = append(t.Notes, fmt.Sprintf(format, args...))
+}
+
+// atMost judges the median of the values; without any, a contender was missing.
+func (t *table) atMost(what string, values []float64, limit float64, unit string) {
+	t.judge(what, values, "≤", limit, unit)
+}
+
+// atLeast is like atMost.
+func (t *table) atLeast(what string, values []float64, limit float64, unit string) {
+	t.judge(what, values, "≥", limit, unit)
+}
+
+// highest makes the highest of the values the one that is judged.
+func highest(values []float64) []float64 {
+	if len(values) == 0 {
+		return nil
+	}
+	return []float64{slices.Max(values)}
+}
+
+func (t *table) judge(what string, values []float64, sign string, limit float64, unit string) {
+	g := target{What: what, Want: strings.TrimSpace(fmt.Sprintf("%s %s %s", sign, figure(limit), unit)), Got: "-"}
+	switch {
+	case len(values) == 0:
+		g.Verdict = "not judged: " + t.whyNot()
+	case t.Short:
+		g.Verdict = "not judged: -short"
+	}
+	if len(values) > 0 {
+		g.Value = median(values)
+		g.Got = figure(g.Value)
+		if len(values) > 1 {
+			g.Got += fmt.Sprintf(" (%s–%s)", figure(slices.Min(values)), figure(slices.Max(values)))
+		}
+		g.Got = strings.TrimSpace(g.Got + " " + unit)
+	}
+	if g.Verdict == "" {
+		g.Verdict = "missed"
+		if sign == "≤" && g.Value <= limit || sign == "≥" && g.Value >= limit {
+			g.Verdict = "met"
+		}
+	}
+	t.Targets = append(t.Targets, g)
+}
+
+func (t *table) whyNot() string {
+	for _, r := range t.Rows {
+		if r.Missing != "" {
+			return r.Missing
+		}
+	}
+	return "not measured"
+}
+
+// figure writes a number with three digits, or all of those before the point.
+func figure(v float64) string {
+	digits := 0
+	if a := math.Abs(v); a > 0 && a < 100 {
+		digits = min(2-int(math.Floor(math.Log10(a))), 6)
+	}
+	s := fmt.Sprintf("%.*f", digits, v)
+	if strings.Contains(s, ".") {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	return s
+}
+
+func median(values []float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	n := len(s)
+	return (s[(n-1)/2] + s[n/2]) / 2
 }
 
 func newReport(b *bench) *report {
-	r := &report{CPUs: runtime.NumCPU(), Go: runtime.Version(), Bitrate: b.bitrate, Runs: b.runs, FFmpeg: "missing"}
-	if b.ffmpeg != "" {
-		out, _ := exec.Command(b.ffmpeg, "-version").Output()
-		if f := strings.Fields(string(out)); len(f) > 2 {
-			r.FFmpeg = f[2]
+	r := &report{CPUs: runtime.NumCPU(), Go: runtime.Version(), Peers: map[string]string{}}
+	for _, p := range peers {
+		r.Peers[p.name] = "missing"
+		if path := b.peers[p.name]; path != "" {
+			r.Peers[p.name] = version(path, p.version)
 		}
 	}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -78,55 +187,173 @@ func newReport(b *bench) *report {
 	return r
 }
 
-// add adds the median of some runs of one measurement, by CPU time; of losses,
-// the most.
-func (r *report) add(rows []row) {
-	for i := range rows {
-		rows[i].finish()
-	}
-	slices.SortFunc(rows, func(a, b row) int {
-		switch {
-		case a.CPUPerGB < b.CPUPerGB:
-			return -1
-		case a.CPUPerGB > b.CPUPerGB:
-			return 1
+// version is the first number in what a program says of itself.
+func version(path string, args ...string) string {
+	out, _ := exec.Command(path, args...).CombinedOutput() // what fails has no version
+	for _, f := range strings.FieldsFunc(string(out), func(r rune) bool { return strings.ContainsRune(" /\n", r) }) {
+		if f[0] >= '0' && f[0] <= '9' {
+			return f
 		}
-		return 0
-	})
-	m := rows[len(rows)/2]
-	for _, x := range rows {
-		m.Lost = max(m.Lost, x.Lost)
 	}
-	if len(rows) > 1 {
-		m.Lowest, m.Highest = rows[0].CPUPerGB, rows[len(rows)-1].CPUPerGB
-	}
-	r.Rows = append(r.Rows, m)
+	return "of unknown version"
 }
 
-// print writes the table.
+// print writes all tables, as Markdown that is also readable as it is.
 func (r *report) print(w io.Writer) {
-	fmt.Fprintf(w, "%s, %d CPUs, Linux %s, %s, ffmpeg %s; streams of %.1f Mbit/s; runs: %d\n\n",
-		r.Machine, r.CPUs, r.Kernel, r.Go, r.FFmpeg, float64(r.Bitrate)/1e6, r.Runs)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "input\tstreams\trecorder\tCPU s/GB\tspread\tuser\tsystem\tMB a stream\tlost\tseconds\tMB/s\t")
-	for _, x := range r.Rows {
-		spread := "-"
-		if x.Highest > 0 {
-			spread = fmt.Sprintf("%.2f–%.2f", x.Lowest, x.Highest)
-		}
-		gb := float64(x.Bytes) / 1e9
-		fmt.Fprintf(t, "%s\t%d\t%s\t%.2f\t%s\t%.2f\t%.2f\t%.1f\t%d %s\t%.1f\t%.0f\t\n", x.What, x.Streams, x.Recorder,
-			x.CPUPerGB, spread, x.User/gb, x.System/gb, float64(x.PeakBytes)/1e6/float64(x.Streams), x.Lost, x.Unit,
-			x.Seconds, gb*1000/x.Seconds)
+	fmt.Fprintf(w, "%s, %d CPUs, Linux %s, %s", r.Machine, r.CPUs, r.Kernel, r.Go)
+	for _, p := range peers {
+		fmt.Fprintf(w, ", %s %s", p.name, r.Peers[p.name])
 	}
-	t.Flush()
+	fmt.Fprintln(w)
+	for _, t := range r.Tables {
+		t.print(w)
+	}
 }
 
-// save writes the report as JSON.
-func (r *report) save(path string) error {
+func (t *table) print(w io.Writer) {
+	fmt.Fprintf(w, "\n## %s: %s\n\n", t.Name, t.About)
+	fmt.Fprintf(w, "%s, twindvr %s; runs: %d; %.0f s\n", t.At.Format(time.DateTime), t.Revision, t.Runs, t.Took)
+	if t.Failed != "" {
+		fmt.Fprintf(w, "\nFailed: %s\n", t.Failed)
+	}
+	if len(t.Rows) > 0 {
+		fmt.Fprintln(w)
+		markdown(w, t.cells(), 2)
+	}
+	if len(t.Targets) > 0 {
+		cells := [][]string{{"target", "", "measured", "verdict"}}
+		for _, g := range t.Targets {
+			cells = append(cells, []string{g.What, g.Want, g.Got, g.Verdict})
+		}
+		fmt.Fprintln(w)
+		markdown(w, cells, 4)
+	}
+	for _, n := range t.Notes {
+		fmt.Fprintf(w, "\n%s\n", n)
+	}
+}
+
+// cells are the rows, with a column for each metric that any has.
+func (t *table) cells() [][]string {
+	var columns []*metric
+	for _, r := range t.Rows {
+		for _, v := range r.Values {
+			if m := v.kind(); !slices.ContainsFunc(columns, m.same) {
+				columns = append(columns, m)
+			}
+		}
+	}
+	head := []string{"case", "who"}
+	for _, m := range columns {
+		head = append(head, m.heading())
+	}
+	list := [][]string{head}
+	for _, r := range t.Rows {
+		line := []string{r.Case, r.Who}
+		for i, m := range columns {
+			text := "-"
+			if r.Missing != "" && i == 0 {
+				text = r.Missing
+			}
+			for _, v := range r.Values {
+				if k := v.kind(); k.same(m) {
+					text = v.text(k)
+				}
+			}
+			line = append(line, text)
+		}
+		list = append(list, line)
+	}
+	return list
+}
+
+// kind is the metric of a value, which one that was read from a file does not know.
+func (v value) kind() *metric {
+	if v.metric == nil {
+		for _, m := range known {
+			if m.name == v.Metric && m.unit == v.Unit {
+				return m
+			}
+		}
+		return &metric{name: v.Metric, unit: v.Unit, digits: 2}
+	}
+	return v.metric
+}
+
+func (m *metric) same(o *metric) bool { return m.name == o.name && m.unit == o.unit }
+
+func (v value) text(m *metric) string {
+	s := m.text(v.Value)
+	if lo, hi := m.text(v.Lowest), m.text(v.Highest); lo != hi && !m.detail {
+		s += fmt.Sprintf(" (%s–%s)", lo, hi)
+	}
+	return s
+}
+
+// markdown writes a table whose first columns are left-aligned.
+func markdown(w io.Writer, cells [][]string, left int) {
+	width := make([]int, len(cells[0]))
+	for _, line := range cells {
+		for i, c := range line {
+			width[i] = max(width[i], len([]rune(c)), 3)
+		}
+	}
+	for n, line := range cells {
+		for i, c := range line {
+			space := strings.Repeat(" ", width[i]-len([]rune(c)))
+			if i < left {
+				fmt.Fprintf(w, "| %s%s ", c, space)
+			} else {
+				fmt.Fprintf(w, "| %s%s ", space, c)
+			}
+		}
+		fmt.Fprintln(w, "|")
+		if n > 0 {
+			continue
+		}
+		for i := range line {
+			if i < left {
+				fmt.Fprintf(w, "|%s", strings.Repeat("-", width[i]+2))
+			} else {
+				fmt.Fprintf(w, "|%s:", strings.Repeat("-", width[i]+1))
+			}
+		}
+		fmt.Fprintln(w, "|")
+	}
+}
+
+// keep takes from an earlier report, if it is of the same machine, the tables
+// that this one has not.
+func (r *report) keep(path string) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return // the first
+	}
+	var old report
+	if json.Unmarshal(b, &old) != nil || old.Machine != r.Machine || old.CPUs != r.CPUs {
+		return
+	}
+	for _, t := range old.Tables {
+		if !slices.ContainsFunc(r.Tables, func(n *table) bool { return n.Name == t.Name }) {
+			r.Tables = append(r.Tables, t)
+		}
+	}
+	place := func(t *table) int {
+		return slices.IndexFunc(measurements, func(m measurement) bool { return m.name == t.Name })
+	}
+	slices.SortStableFunc(r.Tables, func(a, b *table) int { return place(a) - place(b) })
+}
+
+// save writes results.json and results.md.
+func (r *report) save(dir string) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
+	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	var text strings.Builder
+	r.print(&text)
+	return os.WriteFile(filepath.Join(dir, "results.md"), []byte(text.String()), 0o644)
 }

@@ -15,35 +15,51 @@ import (
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
-// recorder is one way to record n UDP streams of consecutive ports.
-type recorder struct {
-	name  string
-	start func(dir string, first, n int) ([]*process, error)
-	// whole says that it writes the transport stream as it is.
-	whole bool
-}
+// recorder starts what records n UDP streams of consecutive ports.
+type recorder func(dir string, first, n int) ([]*process, error)
 
-func (b *bench) udpRecorders() []recorder {
+// senderCPU is what sending cost, of which no recorder is charged anything.
+var senderCPU = newMetric("sender", "s", 1).asDetail()
+
+// measureUDP measures recording UDP streams.
+func (b *bench) measureUDP(ctx context.Context, t *table) error {
 	self, err := os.Executable()
 	if err != nil {
-		self = os.Args[0]
+		return err
 	}
-	list := []recorder{
-		{name: "floor", whole: true, start: func(dir string, first, n int) ([]*process, error) {
-			return one(start(syscall.SIGTERM, self, "floor", dir, fmt.Sprint(first), fmt.Sprint(n)))
-		}},
-		{name: "twindvr", start: b.supervise},
-	}
-	if b.ffmpeg != "" {
-		list = append(list, recorder{name: "ffmpeg", start: b.ffmpegs})
-	}
-	kept := list[:0]
-	for _, r := range list {
-		if b.wanted(r.name) {
-			kept = append(kept, r)
+	for _, n := range b.streams {
+		contend := func(name string, whole bool, start recorder) contender {
+			return contender{name: name, run: func(ctx context.Context) (sample, error) { return b.udp(ctx, name, start, whole, n) }}
+		}
+		c, err := b.compare(ctx, t, streamCount(n), float64(n), []contender{
+			contend("floor", true, func(dir string, first, n int) ([]*process, error) {
+				return one(start(syscall.SIGTERM, self, "floor", dir, fmt.Sprint(first), fmt.Sprint(n)))
+			}),
+			contend("twindvr", false, b.supervise),
+			b.peer("ffmpeg", "ffmpeg", func(ctx context.Context, path string) (sample, error) {
+				return b.udp(ctx, "ffmpeg", ffmpegs(path), false, n)
+			}),
+		})
+		if err != nil {
+			return err
+		}
+		t.atMost("lost, "+streamCount(n), highest(c.values("twindvr", lost)), 0, "pictures")
+		if n == 20 {
+			t.atMost("CPU, 20 streams", c.values("twindvr", cpuPerGB), 4, "s/GB")
+		}
+		if n >= 20 {
+			t.atMost("memory, "+streamCount(n), c.values("twindvr", perStream), 12, "MB a stream")
 		}
 	}
-	return kept
+	t.note("Lost are pictures; of the floor, datagrams.")
+	return nil
+}
+
+func streamCount(n int) string {
+	if n == 1 {
+		return "1 stream"
+	}
+	return fmt.Sprintf("%d streams", n)
 }
 
 func one(p *process, err error) ([]*process, error) { return []*process{p}, err }
@@ -76,43 +92,46 @@ func (b *bench) supervise(dir string, first, n int) ([]*process, error) {
 // ffmpegs records each stream in a process of its own, as ffmpeg does. Each ends
 // by itself when no data has come for a while: asked to end while its source is
 // silent, it loses what it holds.
-func (b *bench) ffmpegs(dir string, first, n int) ([]*process, error) {
-	patience := 10*time.Second + time.Duration(n)*200*time.Millisecond // all have to start
-	var list []*process
-	for i := range n {
-		p, err := start(nil, b.ffmpeg, "-nostdin", "-loglevel", "error", "-y",
-			"-i", fmt.Sprintf("udp://127.0.0.1:%d?buffer_size=%d&timeout=%d", first+i, 8<<20, patience.Microseconds()),
-			"-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof",
-			filepath.Join(dir, fmt.Sprintf("%03d.mp4", i)))
-		if err != nil {
-			kill(list)
-			return nil, err
+func ffmpegs(path string) recorder {
+	return func(dir string, first, n int) ([]*process, error) {
+		patience := 10*time.Second + time.Duration(n)*200*time.Millisecond // all have to start
+		var list []*process
+		for i := range n {
+			p, err := start(nil, path, "-nostdin", "-loglevel", "error", "-y",
+				"-i", fmt.Sprintf("udp://127.0.0.1:%d?buffer_size=%d&timeout=%d", first+i, 8<<20, patience.Microseconds()),
+				"-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof",
+				filepath.Join(dir, fmt.Sprintf("%03d.mp4", i)))
+			if err != nil {
+				kill(list)
+				return nil, err
+			}
+			list = append(list, p)
 		}
-		list = append(list, p)
+		return list, nil
 	}
-	return list, nil
 }
 
 // firstPort is that of the next measurement: ports are not used twice, so that
 // no datagram of one reaches the next.
 var firstPort = 31000
 
-// udp measures one recorder with n streams.
-func (b *bench) udp(ctx context.Context, rec recorder, n int) (row, error) {
-	dir, err := os.MkdirTemp(b.dir, rec.name+"-")
+// udp measures one recorder with n streams. whole says that it writes the
+// transport stream as it is.
+func (b *bench) udp(ctx context.Context, name string, start recorder, whole bool, n int) (sample, error) {
+	dir, err := os.MkdirTemp(b.dir, name+"-")
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	first := firstPort
 	firstPort += n
-	procs, err := rec.start(dir, first, n)
+	procs, err := start(dir, first, n)
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
 	if err := waitBound(ctx, procs, first, n); err != nil {
 		kill(procs)
-		return row{}, err
+		return nil, err
 	}
 
 	watch, stopWatch := context.WithCancel(ctx)
@@ -124,19 +143,19 @@ func (b *bench) udp(ctx context.Context, rec recorder, n int) (row, error) {
 	memory := <-peak
 	if err != nil {
 		kill(procs)
-		return row{}, err
+		return nil, err
 	}
 	used, err := stopAll(procs)
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
-	r := row{What: "udp", Recorder: rec.name, Streams: n, Seconds: b.duration.Seconds(), PeakBytes: memory,
-		SenderCPU: cpu.cpu().Seconds(), Unit: "pictures"}
-	r.use(used)
-	if r.Bytes, r.Lost, err = count(dir, rec.whole, sent, n); rec.whole {
-		r.Unit = "datagrams"
+	bytes, missing, err := count(dir, whole, sent, n)
+	if err != nil {
+		return nil, err
 	}
-	return r, err
+	s := sample{perStream: float64(memory) / 1e6 / float64(n), lost: float64(missing), senderCPU: cpu.cpu().Seconds()}
+	s.use(used, bytes)
+	return s, nil
 }
 
 // sending is what the test source says at its end.
