@@ -24,6 +24,7 @@ type measurement struct {
 var measurements = []measurement{
 	{"udp", "UDP streams to an archive", 3, (*bench).measureUDP},
 	{"file", "a file to an archive", 5, (*bench).measureFile},
+	{"serve", "segments to peers, beside nginx", 5, (*bench).measureServe},
 }
 
 // metric is something that is measured.
