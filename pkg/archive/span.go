@@ -183,7 +183,7 @@ func (c *coverage) add(p Piece) {
 	if first {
 		c.open(p)
 	} else if gap := min(gapBetween(c.last, p), gapBetween(c.furthest, p)); gap > 0 {
-		c.gaps = append(c.gaps, Gap{From: p.Start().Add(-gap), To: p.Start()})
+		c.miss(p.Start(), gap)
 		c.open(p)
 	} else if !continues(c.last, p) {
 		c.intervals[len(c.intervals)-1].Timelines++
@@ -195,6 +195,22 @@ func (c *coverage) add(p Piece) {
 	}
 	if c.last = p; first || p.Stop() >= c.furthest.Stop() {
 		c.furthest = p
+	}
+}
+
+// miss adds a gap of so many ticks before a piece, and has the stretch ahead of it
+// end there: media time decides, and UTC may be some milliseconds off.
+func (c *coverage) miss(until m4f.UTC, gap int64) {
+	n := len(c.intervals) - 1
+	ahead := &c.intervals[n]
+	if from := until.Add(-gap); from > ahead.From {
+		ahead.To = from
+		c.gaps = append(c.gaps, Gap{From: from, To: until})
+		return
+	}
+	c.intervals = c.intervals[:n] // nothing is left of it
+	if len(c.gaps) > 0 {
+		c.gaps[len(c.gaps)-1].To = until
 	}
 }
 
@@ -266,12 +282,7 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 	if out, err = s.notPruned(out); err != nil {
 		return nil, err
 	}
-	for i := range out {
-		if err := s.explain(&out[i]); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	return out, s.explain(out)
 }
 
 // notPruned leaves of gaps what is in hours that exist.
@@ -289,50 +300,4 @@ func (s *Stream) notPruned(gaps []Gap) ([]Gap, error) {
 		}
 	}
 	return out, nil
-}
-
-const (
-	notRecorded = "not recorded"
-	// An event explains a gap that begins up to this long before it, since a
-	// source is found to be lost only after its timeout, or a little after it.
-	noticedAfter = 30 * m4f.Timescale
-	noticedAhead = 5 * m4f.Timescale
-)
-
-// explain finds the event that is nearest to the gap's start and of a kind that
-// explains one. That a recorder stopped is what follows from the others, and only
-// counts where there is none; without any, a recorder that starts at the gap's end
-// shows that none was running.
-func (s *Stream) explain(g *Gap) error {
-	g.Cause = notRecorded
-	near, err := s.Events(g.From-noticedAhead, g.From+noticedAfter)
-	if err != nil {
-		return err
-	}
-	best := m4f.UTC(1 << 62)
-	for i := range near {
-		e := &near[i]
-		d := m4f.UTCOf(e.Time) - g.From
-		if d = max(d, -d); e.Kind == event.Stop {
-			d += noticedAfter
-		}
-		if e.Explains() && m4f.UTCOf(e.Time) < g.To+noticedAhead && d < best {
-			best = d
-			g.Event, g.Cause = e, e.Msg
-		}
-	}
-	if g.Event != nil {
-		return nil
-	}
-	after, err := s.Events(g.To-noticedAhead, g.To+noticedAhead)
-	if err != nil {
-		return err
-	}
-	for i := range after {
-		if after[i].Kind == event.Start {
-			g.Event, g.Cause = &after[i], "no recorder was running"
-			return nil
-		}
-	}
-	return nil
 }

@@ -498,6 +498,38 @@ func TestNewTimelineGap(t *testing.T) {
 	}
 }
 
+// TestGapMeetsSpan: where media time and UTC disagree by some milliseconds, a span
+// ends where the gap behind it begins, as the stretches of a timeline do.
+func TestGapMeetsSpan(t *testing.T) {
+	for name, off := range map[string]int64{"dated late": 270, "dated early": -270, "even": 0, "dated half a second late": sec / 2} {
+		t.Run(name, func(t *testing.T) {
+			s := newStream(t, Options{})
+			write(t, s, Live, run(t, noon.Add(off), 0, 5)...)
+			write(t, s, Live, run(t, noon.Add(60*sec), 60*sec, 5)...)
+			for _, from := range []m4f.UTC{0, noon.Add(10 * sec), noon.Add(20*sec - 100), noon.Add(20*sec + 100)} {
+				ivs, err := s.Coverage(from, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				gaps, err := s.Gaps(from, 0)
+				if err != nil || len(gaps) != 1 || len(ivs) == 0 || ivs[0].From >= ivs[0].To {
+					t.Fatalf("from %d: %+v, %+v, %v", from, ivs, gaps, err)
+				}
+				if g := gaps[0]; len(ivs) == 2 && ivs[0].To != g.From || g.To != ivs[len(ivs)-1].From || g.From < from {
+					t.Errorf("from %d: %+v does not lie between %+v", from, g, ivs)
+				}
+				if from > noon.Add(10*sec) {
+					continue
+				}
+				all, err := s.Stretches(from, 0)
+				if n := len(all); err != nil || n != len(ivs)+1 || all[n-2].From != gaps[0].From || all[n-2].To != gaps[0].To {
+					t.Errorf("from %d: stretches %+v, gaps %+v, %v", from, all, gaps, err)
+				}
+			}
+		})
+	}
+}
+
 func TestGapCauses(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare func(t *testing.T, s *Stream)
@@ -524,6 +556,66 @@ func TestGapCauses(t *testing.T) {
 			gaps, err := s.Gaps(0, 0)
 			if err != nil || len(gaps) != 1 || gaps[0].Cause != c.want {
 				t.Errorf("%+v, %v", gaps, err)
+			}
+		})
+	}
+}
+
+// TestCauseOfOutage: what is left of an outage that was filled in part has the
+// cause of the outage, wherever what came lies in it and whoever asks for which span.
+func TestCauseOfOutage(t *testing.T) {
+	const minute = 60 * sec
+	for name, c := range map[string]struct {
+		filled [][2]int64 // minutes
+		events []event.Event
+		last   Origin // of what is recorded behind it
+		want   string
+	}{
+		"the middle, source lost": {[][2]int64{{10, 20}}, []event.Event{
+			{Time: noon.Add(10 * sec).Time(), Kind: event.SourceLost, Msg: "nothing came for 10s"},
+			{Time: noon.Add(30 * minute).Time(), Kind: event.SourceBack, Msg: "it is back"},
+			{Time: noon.Add(31 * minute).Time(), Kind: event.Heal, Msg: "healed"},
+		}, Live, "nothing came for 10s"},
+		"the beginning, source lost": {[][2]int64{{0, 20}}, []event.Event{
+			{Time: noon.Add(10 * sec).Time(), Kind: event.SourceLost, Msg: "nothing came for 10s"},
+		}, Live, "nothing came for 10s"},
+		"the middle, killed": {[][2]int64{{10, 20}}, nil, Live, "no recorder was running"},
+		"the end, killed":    {[][2]int64{{20, 30}}, nil, Live, "no recorder was running"},
+		"twice, stopped": {[][2]int64{{5, 10}, {15, 20}}, []event.Event{
+			{Time: noon.Add(sec).Time(), Kind: event.Stop, Msg: "recording ended"},
+		}, Live, "recording ended"},
+		"another cause long before": {[][2]int64{{10, 20}}, []event.Event{
+			{Time: noon.Add(-30 * minute).Time(), Kind: event.Disk, Msg: "full"},
+		}, Healed, "not recorded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStream(t, Options{})
+			fill := func(o Origin, from, to int64) {
+				write(t, s, o, run(t, noon.Add(from*minute), from*minute, int((to-from)*15))...)
+			}
+			s.Note(event.Event{Time: noon.Add(-60 * minute).Time(), Kind: event.Start, Msg: "a recorder began"})
+			fill(Replicated, -40, 0)
+			for _, e := range c.events {
+				s.Note(e)
+			}
+			for _, f := range c.filled {
+				fill(Healed, f[0], f[1])
+			}
+			fill(c.last, 30, 31)
+			for _, from := range []m4f.UTC{0, noon.Add(21 * minute)} {
+				gaps, err := s.Gaps(from, 0)
+				if err != nil || from == 0 && len(gaps) == 0 {
+					t.Fatal(gaps, err)
+				}
+				last, _, err := s.LastGaps(from, 0, 100)
+				if err != nil || len(last) != len(gaps) {
+					t.Fatal(last, err)
+				}
+				for i := range gaps {
+					if gaps[i].Cause != c.want || last[i].Cause != c.want {
+						t.Errorf("from %d: gap %d is told as %q and %q, want %q", from, i, gaps[i].Cause, last[i].Cause, c.want)
+					}
+				}
 			}
 		})
 	}

@@ -303,12 +303,8 @@ func (s *Stream) LastGaps(from, to m4f.UTC, limit int) (gaps []Gap, more bool, e
 			more = true
 			break
 		}
-		g := Gap{From: all[i].From, To: all[i].To}
-		if err := s.explain(&g); err != nil {
-			return nil, false, err
-		}
-		gaps = append(gaps, g)
+		gaps = append(gaps, Gap{From: all[i].From, To: all[i].To})
 	}
 	slices.Reverse(gaps)
-	return gaps, more, nil
+	return gaps, more, s.explain(gaps)
 }
