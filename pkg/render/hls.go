@@ -26,8 +26,9 @@ type Entry struct {
 	Clean        bool  // recorded without known loss, and whole
 }
 
-// Seconds is the length of the slot.
-func (e *Entry) Seconds() float64 { return float64(e.To-e.From) / 1000 }
+// plays is how long its samples last, in milliseconds. Its slot, which UTC makes, may
+// be some milliseconds longer or shorter. What is rounded adds up to nothing.
+func (e *Entry) plays() int64 { return (e.Media+e.Ticks)/ticksPerMS - e.Media/ticksPerMS }
 
 // Stretch is what entries without a break between them have in common.
 type Stretch struct {
@@ -122,11 +123,11 @@ func (l *Lister) connect(e *Entry, p archive.Piece) {
 
 // split cuts an entry that is too long.
 func (l *Lister) split(e Entry) []Entry {
-	length := e.To - e.From
-	if l.Longest == 0 || length <= l.Longest {
+	length, longest := e.To-e.From, max(e.To-e.From, e.plays())
+	if l.Longest == 0 || longest <= l.Longest {
 		return []Entry{e}
 	}
-	n := (length + l.Longest - 1) / l.Longest
+	n := (longest + l.Longest - 1) / l.Longest
 	out := make([]Entry, n)
 	for i := range n {
 		x := e
@@ -189,7 +190,7 @@ func (p *Playlist) Text() ([]byte, error) {
 func TargetOf(entries []Entry) int {
 	longest := int64(1000)
 	for i := range entries {
-		longest = max(longest, entries[i].To-entries[i].From)
+		longest = max(longest, entries[i].plays())
 	}
 	return int((longest + 500) / 1000)
 }
@@ -266,11 +267,11 @@ func (w *hlsWriter) entry(e *Entry, first bool) error {
 		w.b = time.UnixMilli(e.From).UTC().AppendFormat(append(w.b, "#EXT-X-PROGRAM-DATE-TIME:"...), "2006-01-02T15:04:05.000Z07:00\n")
 		w.dated, w.date = 0, e.From
 	}
-	w.date += e.To - e.From
+	w.date += e.plays()
 	if w.none {
 		w.line("#EXT-X-GAP") // nothing that could be healed: there is no such track
 	}
-	w.line("#EXTINF:" + milli(e.To-e.From) + ",")
+	w.line("#EXTINF:" + milli(e.plays()) + ",") // of the samples (RFC 8216 4.3.2.1)
 	w.b = append(w.b, w.p.Prefix...)
 	w.b = strconv.AppendInt(w.b, e.From, 10)
 	w.b = strconv.AppendInt(append(w.b, '-'), e.To-e.From, 10)
