@@ -262,9 +262,7 @@ func (h *Handler) hlsInit(q *play) error {
 	if err != nil {
 		return err
 	}
-	b := &body{}
-	b.bytes(init.Bytes)
-	h.serveParts(q, b, "video/mp4", etagOf(init.Bytes), initCache)
+	h.serveBody(q, bodyOf(init.Bytes), "video/mp4", etagOf(init.Bytes), initCache)
 	return nil
 }
 
@@ -416,7 +414,7 @@ func (h *Handler) serveCuts(q *play, c render.Choice, name string, cuts []render
 	if !c.Video {
 		kind = "audio/mp4"
 	}
-	h.serveParts(q, b, kind, tag, cache)
+	h.serveBody(q, b, kind, tag, cache)
 	return nil
 }
 

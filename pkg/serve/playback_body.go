@@ -27,6 +27,13 @@ type bodyPart struct {
 	size    int64
 }
 
+// bodyOf is a body of bytes.
+func bodyOf(data []byte) *body {
+	b := &body{}
+	b.bytes(data)
+	return b
+}
+
 func (b *body) bytes(data []byte) {
 	if len(data) > 0 {
 		b.parts = append(b.parts, bodyPart{data: data, size: int64(len(data))})
@@ -42,8 +49,11 @@ func (b *body) fragment(f *render.Fragment) {
 	}
 }
 
-// write writes the bytes from one up to another.
-func (b *body) write(_ context.Context, w io.Writer, from, to int64) error {
+// Size implements ranged.
+func (b *body) Size() int64 { return b.size }
+
+// WriteRange implements ranged.
+func (b *body) WriteRange(_ context.Context, w io.Writer, from, to int64) error {
 	var media *archive.Media
 	var of *archive.Element
 	defer func() {
@@ -83,15 +93,6 @@ func (b *body) write(_ context.Context, w io.Writer, from, to int64) error {
 		}
 	}
 	return nil
-}
-
-// serveParts answers with a body, or the range of it that is asked for.
-func (h *Handler) serveParts(q *play, b *body, kind, etag, cache string) {
-	head := q.w.Header()
-	head.Set("Content-Type", kind)
-	head.Set("Cache-Control", cache)
-	head.Set("ETag", etag)
-	h.serveBody(q, &rangedBody{ctx: q.r.Context(), from: b.write, size: b.size})
 }
 
 // etagOf names bytes by what they follow from.

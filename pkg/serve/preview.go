@@ -38,8 +38,6 @@ func (h *Handler) preview(q *play) error {
 		cache = "private, max-age=3600"
 	}
 	q.w.Header().Set("Last-Modified", pic.UTC.Time().Format(http.TimeFormat))
-	b := &body{}
-	b.bytes(pic.MP4)
-	h.serveParts(q, b, "video/mp4", `"`+pic.Tag+`"`, cache)
+	h.serveBody(q, bodyOf(pic.MP4), "video/mp4", `"`+pic.Tag+`"`, cache)
 	return nil
 }

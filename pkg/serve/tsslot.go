@@ -91,7 +91,7 @@ func (h *tsSlots) serve(q *play) error {
 		if err := outside(q.archive, slot); err != nil {
 			return err
 		}
-		h.serveParts(q, &body{}, "video/mp2t", tag, cache)
+		h.serveBody(q, &body{}, "video/mp2t", tag, cache)
 		return nil
 	}
 	err = h.send(q, cuts, tag, cache)
@@ -116,9 +116,7 @@ func (h *tsSlots) send(q *play, cuts []render.Cut, tag, cache string) error {
 	if t.err != nil {
 		return h.full(q, t.err)
 	}
-	b := &body{}
-	b.bytes(t.text)
-	h.serveParts(q, b, "video/mp2t", tag, cache)
+	h.serveBody(q, bodyOf(t.text), "video/mp2t", tag, cache)
 	return nil
 }
 
@@ -133,11 +131,7 @@ func (h *tsSlots) sendLarge(q *play, cuts []render.Cut, largest int64, tag, cach
 	if err != nil {
 		return err
 	}
-	head := q.w.Header()
-	head.Set("Content-Type", "video/mp2t")
-	head.Set("Cache-Control", cache)
-	head.Set("ETag", tag)
-	h.serveBody(q, &rangedBody{ctx: q.r.Context(), from: s.WriteRange, size: s.Size()})
+	h.serveBody(q, s, "video/mp2t", tag, cache)
 	return nil
 }
 
