@@ -89,6 +89,7 @@ func (s *Stream) Stretches(from, to m4f.UTC) ([]Stretch, error) {
 	from = max(from, first)
 	j := joiner{from: from, to: to}
 	var state foldState
+	hours = andNext(hours)
 	for i, h := range hours {
 		if h < hourOf(from)-1 { // the last segment of the hour before may reach into the span
 			continue

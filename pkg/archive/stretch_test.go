@@ -103,6 +103,28 @@ func checkStretches(t *rapid.T, s *Stream, from, to m4f.UTC) {
 
 func sameGap(a, b Gap) bool { return a.From == b.From && a.To == b.To && a.Cause == b.Cause }
 
+// What is shown in an hour of segments that begin in the one before is told, where
+// none begins in the hour.
+func TestStretchesInHourWithoutSegments(t *testing.T) {
+	s := newStream(t, Options{})
+	w := s.Writer(Healed, 0, WriterOptions{Sync: SyncOff})
+	for _, x := range []struct {
+		from  int64
+		flags m4f.Flags
+	}{{2400, 0}, {3000, m4f.Damaged}} { // the damaged one is shown behind the other, from 3900 s on
+		if err := w.Append(spec{media: x.from * sec, utc: noon.Add(x.from * sec), duration: 1500 * sec, flags: x.flags}.build(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Stretches(0, 0)
+	if err != nil || len(got) != 2 || got[0].To != noon.Add(3900*sec) || got[1].From != got[0].To || got[1].To != noon.Add(4500*sec) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // The states are those of the segments, an hour's edge is none, and counts add up.
 func TestStretchStates(t *testing.T) {
 	s := newStream(t, Options{})
