@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 	"github.com/twindvr/twindvr/pkg/render"
@@ -70,7 +71,7 @@ func (h *Handler) dashSegment(q *play) error {
 	if n[0] > maxMS || n[1] > 2*m4f.Wrap || n[2] > 2*m4f.Wrap {
 		return m4fhttp.Problemf(http.StatusNotFound, "there is no such segment; load the manifest again")
 	}
-	cuts, err := h.play.moment(q, at)
+	cuts, missing, err := h.play.moment(q, at)
 	if err != nil {
 		return err
 	}
@@ -80,27 +81,20 @@ func (h *Handler) dashSegment(q *play) error {
 			return err
 		}
 	}
-	return h.serveCuts(q, c, q.parts[5], cuts, len(cuts) == 0)
+	return h.serveCuts(q, c, q.parts[5], cuts, missing)
 }
 
 // moment is what is at a moment, after fetching what a peer has and this archive
-// lacks.
-func (p *player) moment(q *play, at render.Moment) ([]render.Cut, error) {
+// lacks. missing: there is nothing.
+func (p *player) moment(q *play, at render.Moment) (cuts []render.Cut, missing bool, err error) {
 	utc, around := at.UTC(), at.Slack()+2*m4f.Timescale
 	if err := permitSpan(q.r, utc, utc+1); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	for again := false; ; again = true {
-		els, err := q.archive.Span(max(utc-around, 1), max(utc+around, 2))
-		if err != nil {
-			return nil, err
-		}
-		cuts := at.Cuts(els)
-		if len(cuts) > 0 || p.healer == nil || again {
+	return p.cuts(q, max(utc-around, 1), max(utc+around, 2), func(els []archive.Element) ([]render.Cut, []render.Gap) {
+		if cuts := at.Cuts(els); len(cuts) > 0 {
 			return cuts, nil
 		}
-		if healed, err := p.fetch(q, []render.Gap{{From: max(utc, 1), To: max(utc, 1) + m4f.Timescale}}); err != nil || !healed {
-			return nil, err
-		}
-	}
+		return nil, []render.Gap{{From: max(utc, 1), To: max(utc, 1) + m4f.Timescale}}
+	})
 }

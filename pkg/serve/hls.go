@@ -315,38 +315,52 @@ func (h *Handler) hlsSlot(q *play) error {
 	if err != nil {
 		return err
 	}
-	from, _ := strconv.ParseInt(q.parts[2], 10, 64)
-	length, _ := strconv.ParseInt(q.parts[3], 10, 64)
-	slot := render.Slot{From: from, To: from + length}
-	if slot.To > maxMS || length < 1 || length > render.MaxSlot {
-		return m4fhttp.Problemf(http.StatusNotFound, "there is no such slot; load the playlist again")
-	}
-	cuts, missing, err := h.play.cuts(q, slot)
+	_, cuts, missing, err := h.play.slot(q, q.parts[2], q.parts[3])
 	if err != nil {
 		return err
-	}
-	if len(cuts) == 0 {
-		if err := outside(q.archive, slot); err != nil {
-			return err
-		}
 	}
 	return h.serveCuts(q, c, q.parts[4], cuts, missing)
 }
 
-// cuts are what a slot shows, after fetching what a peer has and this archive lacks.
-func (p *player) cuts(q *play, slot render.Slot) (cuts []render.Cut, missing bool, err error) {
+// slot is the one of a file's name, which gives its start in Unix milliseconds and its
+// length in milliseconds, both of digits. cuts are what it shows; missing says that
+// it is not all there.
+func (p *player) slot(q *play, start, length string) (slot render.Slot, cuts []render.Cut, missing bool, err error) {
+	at, _ := strconv.ParseInt(start, 10, 64)
+	ms, _ := strconv.ParseInt(length, 10, 64)
+	slot = render.Slot{From: at, To: at + ms}
+	if slot.To > maxMS || ms < 1 || ms > render.MaxSlot {
+		return slot, nil, false, noSlot()
+	}
 	from, to := slot.Ticks()
 	if err := permitSpan(q.r, from, to); err != nil {
-		return nil, false, err
+		return slot, nil, false, err
 	}
 	from, to = slot.Around()
+	cuts, missing, err = p.cuts(q, from, to, func(els []archive.Element) ([]render.Cut, []render.Gap) {
+		cuts := slot.Cuts(els)
+		return cuts, slot.Missing(cuts)
+	})
+	if err == nil && len(cuts) == 0 {
+		err = outside(q.archive, slot)
+	}
+	return slot, cuts, missing, err
+}
+
+// noSlot refuses a slot that no playlist has.
+func noSlot() error {
+	return m4fhttp.Problemf(http.StatusNotFound, "there is no such slot; load the playlist again")
+}
+
+// cuts are those that of makes of what is in a span, after fetching what a peer has of
+// the gaps that of finds. missing: there are still some.
+func (p *player) cuts(q *play, from, to m4f.UTC, of func([]archive.Element) ([]render.Cut, []render.Gap)) (cuts []render.Cut, missing bool, err error) {
 	for again := false; ; again = true {
 		els, err := q.archive.Span(from, to)
 		if err != nil {
 			return nil, false, err
 		}
-		cuts := slot.Cuts(els)
-		gaps := slot.Missing(cuts)
+		cuts, gaps := of(els)
 		if len(gaps) == 0 || p.healer == nil || again {
 			return cuts, len(gaps) > 0, nil
 		}
@@ -393,10 +407,7 @@ func (h *Handler) serveCuts(q *play, c render.Choice, name string, cuts []render
 		return p.layout(q.archive, e)
 	})
 	if err != nil {
-		if gone(err) {
-			return m4fhttp.Problemf(http.StatusNotFound, "this is being pruned")
-		}
-		return err
+		return pruned(err)
 	}
 	b := &body{archive: q.archive}
 	for i := range frags {
@@ -416,6 +427,14 @@ func (h *Handler) serveCuts(q *play, c render.Choice, name string, cuts []render
 	}
 	h.serveBody(q, b, kind, tag, cache)
 	return nil
+}
+
+// pruned is an error as it is answered: that a segment has just gone is no failure.
+func pruned(err error) error {
+	if gone(err) {
+		return m4fhttp.Problemf(http.StatusNotFound, "this is being pruned")
+	}
+	return err
 }
 
 // outside refuses a slot outside the archive: there may never be anything.

@@ -68,37 +68,22 @@ type tsText struct {
 }
 
 func (h *tsSlots) serve(q *play) error {
-	from, _ := strconv.ParseInt(q.parts[1], 10, 64)
-	length, _ := strconv.ParseInt(q.parts[2], 10, 64)
-	slot := render.Slot{From: from, To: from + length}
-	none := m4fhttp.Problemf(http.StatusNotFound, "there is no such slot; load the playlist again")
-	if slot.To > maxMS || length < 1 || length > render.MaxSlot {
-		return none
-	}
-	cuts, missing, err := h.play.cuts(q, slot)
+	slot, cuts, missing, err := h.play.slot(q, q.parts[1], q.parts[2])
 	if err != nil {
 		return err
 	}
-	if length > longTS && len(cuts) > fewTS {
-		return none
+	if slot.To-slot.From > longTS && len(cuts) > fewTS {
+		return noSlot()
 	}
 	tag, clean := follows("ts", cuts)
-	cache := changing
-	if clean && !missing && len(cuts) > 0 {
-		cache = cleanCache
-	}
-	if len(cuts) == 0 {
-		if err := outside(q.archive, slot); err != nil {
-			return err
-		}
-		h.serveBody(q, &body{}, "video/mp2t", tag, cache)
+	switch {
+	case len(cuts) == 0:
+		h.serveBody(q, &body{}, "video/mp2t", tag, changing)
 		return nil
+	case clean && !missing:
+		return pruned(h.send(q, cuts, tag, cleanCache))
 	}
-	err = h.send(q, cuts, tag, cache)
-	if gone(err) {
-		return m4fhttp.Problemf(http.StatusNotFound, "this is being pruned")
-	}
-	return err
+	return pruned(h.send(q, cuts, tag, changing))
 }
 
 // send answers with cuts.
