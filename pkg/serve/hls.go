@@ -385,7 +385,7 @@ func (p *player) fetch(q *play, gaps []render.Gap) (healed bool, err error) {
 				return healed, cerr
 			}
 			q.w.Header().Set("Retry-After", "2")
-			return healed, m4fhttp.Problemf(http.StatusServiceUnavailable, "a peer has this and it could not be fetched: %s", m4fhttp.Clip(err.Error()))
+			return healed, unfetched(err)
 		}
 		healed = true
 	}

@@ -26,11 +26,11 @@ const (
 // offered is what peers have of a span that this archive lacks, and how it is
 // fetched.
 func (h *Handler) offered(q *play, from, to m4f.UTC) (o render.Offer, err error) {
-	healer, ok := h.node.(Healer)
-	if !ok {
+	healer := h.play.healer
+	if healer == nil {
 		return o, nil
 	}
-	gaps, err := missing(q.archive, from, min(to, h.play.now()-settling))
+	gaps, err := h.play.missing(q.archive, from, to)
 	if err != nil {
 		return o, err
 	}
@@ -52,28 +52,33 @@ func (h *Handler) offered(q *play, from, to m4f.UTC) (o render.Offer, err error)
 		ctx, cancel := context.WithTimeout(ctx, stretchWait)
 		defer cancel()
 		if err := healer.Heal(ctx, name, from, to); err != nil {
-			return m4fhttp.Problemf(http.StatusServiceUnavailable, "a peer has this and it could not be fetched: %s", m4fhttp.Clip(err.Error()))
+			return unfetched(err)
 		}
 		return nil
 	}
 	return o, nil
 }
 
+// unfetched is the answer where what a peer has could not be had.
+func unfetched(err error) error {
+	return m4fhttp.Problemf(http.StatusServiceUnavailable, "a peer has this and it could not be fetched: %s", m4fhttp.Clip(err.Error()))
+}
+
 // fetchThrough has the node fetch what its archive lacks of a span and peers
 // have, for as long as wait. What could not be had by then is not there for this
 // request.
 func (h *Handler) fetchThrough(q *play, from, to m4f.UTC, wait time.Duration) error {
-	healer, ok := h.node.(Healer)
-	if !ok {
+	healer := h.play.healer
+	if healer == nil {
 		return nil
 	}
-	missing, err := missing(q.archive, from, min(to, h.play.now()-settling))
-	if err != nil || len(missing) == 0 {
+	gaps, err := h.play.missing(q.archive, from, to)
+	if err != nil || len(gaps) == 0 {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(q.r.Context(), wait)
 	defer cancel()
-	for _, g := range missing {
+	for _, g := range gaps {
 		err := healer.Heal(ctx, q.name, g.From, g.To)
 		if errors.Is(err, ErrUnasked) || errors.Is(err, context.DeadlineExceeded) {
 			q.unasked = true
@@ -88,13 +93,14 @@ func (h *Handler) fetchThrough(q *play, from, to m4f.UTC, wait time.Duration) er
 	// Whether all peers could be asked is known without waiting by now.
 	ask, stop := context.WithTimeout(q.r.Context(), offerTime)
 	defer stop()
-	_, err = q.offered(ask, healer, missing[0].From, missing[0].To)
+	_, err = q.offered(ask, healer, gaps[0].From, gaps[0].To)
 	return err
 }
 
-// missing is what an archive has nothing of in a span: also from before it began.
-func missing(a *archive.Stream, from, to m4f.UTC) ([]archive.Gap, error) {
-	const least = m4f.Timescale / 4 // what nodes may differ by is none
+// missing is what an archive has nothing of in a span: also from before it began, and
+// not what may still be on its way.
+func (p *player) missing(a *archive.Stream, from, to m4f.UTC) ([]archive.Gap, error) {
+	to = min(to, p.now()-settling)
 	if from >= to {
 		return nil, nil
 	}
@@ -105,7 +111,7 @@ func missing(a *archive.Stream, from, to m4f.UTC) ([]archive.Gap, error) {
 	var out []archive.Gap
 	at := from
 	for _, iv := range append(have, archive.Interval{From: to, To: to}) {
-		if iv.From-at > least {
+		if iv.From-at > holeSlack {
 			out = append(out, archive.Gap{From: at, To: iv.From})
 		}
 		at = max(at, iv.To)
