@@ -71,8 +71,10 @@ check:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-bench: build deps
-	scripts/bench.sh
+# What it costs, beside programs that do the same (scripts/bench/README.md): make
+# bench [BENCHFLAGS='-only udp,file -runs 5'] [FIGURES=scripts/bench].
+bench: build
+	@scripts/bench.sh $(if $(FIGURES),-figures $(FIGURES))
 
 # The fault suite (CHAOS.md): make chaos [SCENARIO=name,…] [SEED=n] [TIME=1m]
 # [BITRATE=bit/s] [JOBS=n] [SHORT=1] [FIGURES=CHAOS.md] [CHAOSFLAGS=…].

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Measures recording beside ffmpeg and beside the floor (scripts/bench/README.md).
-# BENCHFLAGS are flags of scripts/bench, such as "-runs 5" or "-streams 20".
+# Measures what twindvr costs, beside other programs (scripts/bench/README.md).
+# BENCHFLAGS are flags of scripts/bench, such as "-runs 5" or "-only udp".
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p bench

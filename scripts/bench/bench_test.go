@@ -3,23 +3,168 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
+	"github.com/twindvr/twindvr/pkg/cli"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "floor-file" {
-		os.Exit(floorMain(os.Args[1:]))
+	testscript.Main(leakChecked{m}, map[string]func(){
+		"bench":   main,
+		"twindvr": func() { os.Exit(cli.Main(os.Args[1:], cli.System())) },
+	})
+}
+
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	status := l.m.Run()
+	if err := goleak.Find(); status == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
 	}
-	goleak.VerifyTestMain(m)
+	return status
+}
+
+// benchIn is the command, to run with results in dir.
+func benchIn(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	twindvr, err := exec.LookPath("twindvr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec.Command("bench", append([]string{"-twindvr", twindvr, "-dir", dir}, args...)...)
+}
+
+// TestShort makes every measurement, small, of all but ffmpeg, which takes its time.
+func TestShort(t *testing.T) {
+	dir := t.TempDir()
+	cmd := benchIn(t, dir, "-short", "-duration", "1s")
+	// Whatever ffmpeg is there is not found.
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(cmd.Path))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if out, err := cmd.Output(); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, out, said.Bytes())
+	}
+	if !strings.Contains(said.String(), "ffmpeg is missing") {
+		t.Errorf("a program that is missing is not named:\n%s", said.Bytes())
+	}
+	r := &report{}
+	b, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err == nil {
+		err = json.Unmarshal(b, r)
+	}
+	if err != nil || len(r.Tables) != len(measurements) {
+		t.Fatalf("%v; %d tables of %d measurements", err, len(r.Tables), len(measurements))
+	}
+	for _, tab := range r.Tables {
+		if len(tab.Rows) == 0 || tab.Failed != "" {
+			t.Errorf("%s: %d rows; %s", tab.Name, len(tab.Rows), tab.Failed)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "work-*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	svg, err := filepath.Glob(filepath.Join(dir, "*.svg"))
+	if err != nil || len(svg) != len(charts) {
+		t.Errorf("%d plots of %d", len(svg), len(charts))
+	}
+	for _, path := range svg {
+		drawn, err := os.ReadFile(path)
+		if err == nil {
+			err = xml.Unmarshal(drawn, new(struct{}))
+		}
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// TestInterrupt interrupts a run, and looks for what it has left behind.
+func TestInterrupt(t *testing.T) {
+	dir := t.TempDir()
+	cmd := benchIn(t, dir, "-short", "-only", "udp", "-who", "twindvr", "-duration", "1m")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var children []int // the recorder and the sender
+	for end := time.Now().Add(time.Minute); len(children) < 2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			cmd.Process.Kill()
+			t.Fatal("nothing is recorded")
+		}
+		children = childrenOf(t, cmd.Process.Pid)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 2 {
+		t.Errorf("ended with %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+	for _, pid := range children {
+		if !zombie(pid) {
+			t.Errorf("process %d lives", pid)
+		}
+	}
+}
+
+func childrenOf(t *testing.T, pid int) (list []int) {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range tasks {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		for _, f := range strings.Fields(string(b)) {
+			child, err := strconv.Atoi(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, child)
+		}
+	}
+	return list
+}
+
+// TestStale removes what a killed run has left, and not what another is using.
+func TestStale(t *testing.T) {
+	dir := t.TempDir()
+	used := filepath.Join(dir, fmt.Sprintf("work-%d-1", os.Getpid()))
+	for _, path := range []string{used, filepath.Join(dir, "work-999999999-1", "archive"), filepath.Join(dir, "other")} {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := &bench{}
+	if err := b.workIn(dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := filepath.Glob(filepath.Join(dir, "*"))
+	if want := slices.Sorted(slices.Values([]string{filepath.Join(dir, "other"), used, b.dir})); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q and not %q", got, want)
+	}
 }
 
 // TestCompare runs two contenders and a missing one in turn, and looks at what is
@@ -122,7 +267,7 @@ func TestFloorFile(t *testing.T) {
 	if err := os.WriteFile(in, want, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := exec.Command(os.Args[0], "floor-file", in, out).CombinedOutput(); err != nil {
+	if b, err := exec.Command("bench", "floor-file", in, out).CombinedOutput(); err != nil {
 		t.Fatal(err, string(b))
 	}
 	if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, want) {

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -28,6 +29,7 @@ type bench struct {
 	peers    map[string]string // programs to compare with: paths; empty: missing
 	dir      string            // for what is recorded; removed afterwards
 	results  string            // directory of the results
+	figures  string            // directory that also gets RESULTS.md and the plots; empty: none
 	short    bool              // see only that everything works
 	only     []string          // measurements; empty: all
 	who      []string          // contenders; empty: all
@@ -64,10 +66,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(b.results, 0o755); err != nil {
-		return err
-	}
-	if b.dir, err = os.MkdirTemp(b.results, "work-"); err != nil {
+	if err := b.workIn(b.results); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
@@ -76,19 +75,45 @@ func run(ctx context.Context, args []string) error {
 	b.findPeers()
 
 	r := newReport(b)
-	failed := b.measure(ctx, r)
-	if err := ctx.Err(); err != nil {
-		return errors.New("interrupted; nothing is left behind")
-	}
-	r.print(os.Stdout)
+	r.head(os.Stdout)
 	r.keep(filepath.Join(b.results, "results.json"))
-	return errors.Join(r.save(b.results), failed)
+	failed := b.measure(ctx, r)
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if b.figures != "" {
+		failed = errors.Join(r.write(filepath.Join(b.figures, "RESULTS.md")), r.plots(b.figures), failed)
+	}
+	return failed
+}
+
+// workIn makes a directory for what is recorded, and removes those of earlier
+// runs that were killed.
+func (b *bench) workIn(dir string) (err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	old, err := filepath.Glob(filepath.Join(dir, "work-*-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range old {
+		pid := strings.Split(filepath.Base(path), "-")[1]
+		if _, err := os.Stat("/proc/" + pid); err != nil {
+			os.RemoveAll(path)
+		}
+	}
+	b.dir, err = os.MkdirTemp(dir, fmt.Sprintf("work-%d-", os.Getpid()))
+	return err
 }
 
 // measure makes the measurements that are wanted. One that fails does not keep
 // the others from being made.
 func (b *bench) measure(ctx context.Context, r *report) error {
-	revision := version(b.twindvr, "version")
+	revision, err := exec.CommandContext(ctx, b.twindvr, "--version").Output()
+	if err != nil {
+		return fmt.Errorf("%s --version: %w", b.twindvr, err)
+	}
 	var failed error
 	for _, m := range measurements {
 		if len(b.only) > 0 && !slices.Contains(b.only, m.name) {
@@ -97,7 +122,7 @@ func (b *bench) measure(ctx context.Context, r *report) error {
 		if b.runs = pick(b, m.runs, 1); b.allRuns > 0 {
 			b.runs = b.allRuns
 		}
-		t := &table{Name: m.name, About: m.about, At: time.Now(), Revision: revision, Runs: b.runs, Short: b.short}
+		t := &table{Name: m.name, About: m.about, At: time.Now(), Revision: strings.TrimPrefix(strings.TrimSpace(string(revision)), "twindvr "), Runs: b.runs, Short: b.short}
 		err := m.run(b, ctx, t)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -107,7 +132,14 @@ func (b *bench) measure(ctx context.Context, r *report) error {
 			t.Failed, failed = err.Error(), errFailed
 		}
 		t.Took = time.Since(t.At).Seconds()
-		r.Tables = append(r.Tables, t)
+		t.print(os.Stdout)
+		r.put(t)
+		if len(b.who) > 0 {
+			continue // only a part
+		}
+		if err := errors.Join(r.save(b.results), r.plots(b.results)); err != nil {
+			return err
+		}
 	}
 	return failed
 }
@@ -120,7 +152,8 @@ func parseFlags(args []string) (*bench, error) {
 	}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.StringVar(&b.twindvr, "twindvr", "bin/twindvr", "the `program` to measure")
-	fs.StringVar(&b.results, "dir", "bench", "`directory` for what is recorded, and for the results")
+	fs.StringVar(&b.results, "dir", "", "`directory` for what is recorded, and for the results (default bench, with -short bench/short)")
+	fs.StringVar(&b.figures, "figures", "", "`directory` that also gets RESULTS.md and the plots")
 	only := fs.String("only", "", "measure only these, separated by commas: "+strings.Join(names, ", "))
 	who := fs.String("who", "", "of those measured side by side only these, such as twindvr,floor")
 	fs.IntVar(&b.allRuns, "runs", 0, "times to measure each; 0: as each measurement has it")
@@ -132,11 +165,17 @@ func parseFlags(args []string) (*bench, error) {
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
+	if b.results == "" {
+		b.results = pick(b, "bench", "bench/short")
+	}
+	if b.figures != "" && (b.short || *who != "") {
+		return nil, errors.New("-figures takes whole results, and neither -short nor -who gives them")
+	}
 	if *streams == "" {
 		*streams = pick(b, "1,20,100", "2")
 	}
 	if b.duration == 0 {
-		b.duration = pick(b, 20*time.Second, 5*time.Second)
+		b.duration = pick(b, 20*time.Second, 2*time.Second)
 	}
 	if b.fileSize == 0 {
 		b.fileSize = pick(b, int64(1<<30), 16<<20)
@@ -154,7 +193,7 @@ func parseFlags(args []string) (*bench, error) {
 		}
 		b.streams = append(b.streams, n)
 	}
-	if fs.NArg() > 0 || b.allRuns < 0 || b.duration < 5*time.Second {
+	if fs.NArg() > 0 || b.allRuns < 0 || b.duration < pick(b, 5*time.Second, time.Second) {
 		return nil, errors.New("no arguments are taken, -runs is not negative and -duration at least 5s")
 	}
 	return b, b.absolute()

@@ -198,18 +198,16 @@ func version(path string, args ...string) string {
 	return "of unknown version"
 }
 
-// print writes all tables, as Markdown that is also readable as it is.
-func (r *report) print(w io.Writer) {
+// head writes what was measured on.
+func (r *report) head(w io.Writer) {
 	fmt.Fprintf(w, "%s, %d CPUs, Linux %s, %s", r.Machine, r.CPUs, r.Kernel, r.Go)
 	for _, p := range peers {
 		fmt.Fprintf(w, ", %s %s", p.name, r.Peers[p.name])
 	}
 	fmt.Fprintln(w)
-	for _, t := range r.Tables {
-		t.print(w)
-	}
 }
 
+// print writes a table as Markdown that is also readable as it is.
 func (t *table) print(w io.Writer) {
 	fmt.Fprintf(w, "\n## %s: %s\n\n", t.Name, t.About)
 	fmt.Fprintf(w, "%s, twindvr %s; runs: %d; %.0f s\n", t.At.Format(time.DateTime), t.Revision, t.Runs, t.Took)
@@ -322,8 +320,7 @@ func markdown(w io.Writer, cells [][]string, left int) {
 	}
 }
 
-// keep takes from an earlier report, if it is of the same machine, the tables
-// that this one has not.
+// keep takes over the tables of an earlier report, if it is of the same machine.
 func (r *report) keep(path string) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -334,13 +331,17 @@ func (r *report) keep(path string) {
 		return
 	}
 	for _, t := range old.Tables {
-		if !slices.ContainsFunc(r.Tables, func(n *table) bool { return n.Name == t.Name }) {
-			r.Tables = append(r.Tables, t)
-		}
+		r.put(t)
 	}
+}
+
+// put puts a table in its place, instead of an earlier one.
+func (r *report) put(t *table) {
 	place := func(t *table) int {
 		return slices.IndexFunc(measurements, func(m measurement) bool { return m.name == t.Name })
 	}
+	r.Tables = slices.DeleteFunc(r.Tables, func(o *table) bool { return o.Name == t.Name })
+	r.Tables = append(r.Tables, t)
 	slices.SortStableFunc(r.Tables, func(a, b *table) int { return place(a) - place(b) })
 }
 
@@ -353,7 +354,16 @@ func (r *report) save(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(b, '\n'), 0o644); err != nil {
 		return err
 	}
-	var text strings.Builder
-	r.print(&text)
-	return os.WriteFile(filepath.Join(dir, "results.md"), []byte(text.String()), 0o644)
+	return r.write(filepath.Join(dir, "results.md"))
+}
+
+// write writes all tables as a page.
+func (r *report) write(path string) error {
+	var b strings.Builder
+	fmt.Fprint(&b, "# Results\n\nWritten by `make bench`; README.md says how to read them.\n\n")
+	r.head(&b)
+	for _, t := range r.Tables {
+		t.print(&b)
+	}
+	return os.WriteFile(path, []byte(b.String()), 0o644)
 }
