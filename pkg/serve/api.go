@@ -267,6 +267,15 @@ func (h *Handler) archiveOf(name string) (*archive.Stream, error) {
 	return s.Archive(), nil
 }
 
+// archiveSpan finds the archive of the stream that a request names, and reads the span.
+func (h *Handler) archiveSpan(c *call) (a *archive.Stream, from, to m4f.UTC, err error) {
+	if a, err = h.archiveOf(c.query.Get("stream")); err != nil {
+		return nil, 0, 0, err
+	}
+	from, to, err = c.span()
+	return a, from, to, err
+}
+
 func (h *Handler) noStream(name string) error {
 	have, err := h.node.Streams()
 	if err != nil {

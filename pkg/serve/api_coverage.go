@@ -53,12 +53,7 @@ type KeptSpan struct {
 
 // coverage answers with what the archive of this node, or of a peer, has of a span.
 func (h *Handler) coverage(c *call) (any, error) {
-	name := c.query.Get("stream")
-	a, err := h.archiveOf(name)
-	if err != nil {
-		return nil, err
-	}
-	from, to, err := c.span()
+	a, from, to, err := h.archiveSpan(c)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +61,7 @@ func (h *Handler) coverage(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Coverage{Stream: name, Node: c.query.Get("node"), Spans: []CoverageSpan{}, Kept: []KeptSpan{}}
+	out := &Coverage{Stream: c.query.Get("stream"), Node: c.query.Get("node"), Spans: []CoverageSpan{}, Kept: []KeptSpan{}}
 	var cover *m4fhttp.Coverage
 	if out.Node == "" {
 		err = h.reading(c.r.Context(), func() (err error) {
@@ -74,7 +69,7 @@ func (h *Handler) coverage(c *call) (any, error) {
 			return err
 		})
 	} else {
-		cover, err = h.coverageAt(c.r.Context(), name, out.Node, from, to, int64(step))
+		cover, err = h.coverageAt(c.r.Context(), out.Stream, out.Node, from, to, int64(step))
 	}
 	if err != nil {
 		return nil, err

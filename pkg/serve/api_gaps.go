@@ -57,12 +57,7 @@ type AskedPeer struct {
 
 // gaps answers with the gaps of an archive.
 func (h *Handler) gaps(c *call) (any, error) {
-	name := c.query.Get("stream")
-	a, err := h.archiveOf(name)
-	if err != nil {
-		return nil, err
-	}
-	from, to, err := c.span()
+	a, from, to, err := h.archiveSpan(c)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +66,7 @@ func (h *Handler) gaps(c *call) (any, error) {
 		return nil, err
 	}
 	var gaps []archive.Gap
-	out := &Gaps{Stream: name, Gaps: []Gap{}, Peers: []AskedPeer{}}
+	out := &Gaps{Stream: c.query.Get("stream"), Gaps: []Gap{}, Peers: []AskedPeer{}}
 	err = h.reading(c.r.Context(), func() (err error) {
 		gaps, out.More, err = a.LastGaps(from, to, limit)
 		return err
@@ -106,7 +101,7 @@ func (h *Handler) gaps(c *call) (any, error) {
 // where it begins and ends.
 const sliver = 0.25
 
-// fillStates asks the peers what they have of the gaps.
+// fillStates finds out whether the gaps can be filled.
 func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 	s, ok := h.node.(Supervised)
 	if !ok {
@@ -118,7 +113,19 @@ func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 	if len(out.Gaps) == 0 {
 		return
 	}
-	peers := s.Peers(out.Stream)
+	covers := out.ask(ctx, s.Peers(out.Stream))
+	filling, fills := h.filling(out.Stream)
+	for i := range out.Gaps {
+		g := &out.Gaps[i]
+		g.choose(out.Peers, covers, fills)
+		if g.Peer != "" && slices.Contains(filling, g.Peer) {
+			g.Fill = Filling
+		}
+	}
+}
+
+// ask asks the peers what they have of the gaps; nil: one does not say.
+func (out *Gaps) ask(ctx context.Context, peers []Peer) []*m4fhttp.Coverage {
 	covers := make([]*m4fhttp.Coverage, len(peers))
 	out.Peers = make([]AskedPeer, len(peers))
 	from, to := m4f.UTC(out.Gaps[0].From), m4f.UTC(out.Gaps[len(out.Gaps)-1].To)
@@ -136,30 +143,28 @@ func (h *Handler) fillStates(ctx context.Context, out *Gaps) {
 		})
 	}
 	asked.Wait()
-	filling, fills := h.filling(out.Stream)
-	for i := range out.Gaps {
-		g := &out.Gaps[i]
-		g.Fill = FillNobody
-		for j, cover := range covers {
-			switch has := cover; {
-			case has == nil:
-				if g.Peer == "" {
-					g.Fill = FillUnknown
-				}
-			default:
-				sec := seconds(ticksShown(has.Stretches, m4f.UTC(g.From), m4f.UTC(g.To)))
-				state := FillAsked
-				if fills[peers[j].URL] {
-					state = FillPeer
-				}
-				better := state == FillPeer && g.Fill != FillPeer || (state == FillPeer) == (g.Fill == FillPeer) && sec > g.PeerSeconds
-				if sec > sliver && better {
-					g.Peer, g.PeerSeconds, g.Fill = peers[j].URL, sec, state
-				}
+	return covers
+}
+
+// choose chooses the peer for the gap by what each has of it; fills are those that it
+// is filled from without being asked for.
+func (g *Gap) choose(peers []AskedPeer, covers []*m4fhttp.Coverage, fills map[string]bool) {
+	g.Fill = FillNobody
+	for i, cover := range covers {
+		if cover == nil {
+			if g.Peer == "" {
+				g.Fill = FillUnknown
 			}
+			continue
 		}
-		if g.Peer != "" && slices.Contains(filling, g.Peer) {
-			g.Fill = Filling
+		sec := seconds(ticksShown(cover.Stretches, m4f.UTC(g.From), m4f.UTC(g.To)))
+		state := FillAsked
+		if fills[peers[i].URL] {
+			state = FillPeer
+		}
+		better := state == FillPeer && g.Fill != FillPeer || (state == FillPeer) == (g.Fill == FillPeer) && sec > g.PeerSeconds
+		if sec > sliver && better {
+			g.Peer, g.PeerSeconds, g.Fill = peers[i].URL, sec, state
 		}
 	}
 }
