@@ -14,20 +14,27 @@ import (
 // maxBody bounds the body of a writing call.
 const maxBody = 64 << 10
 
-// viewers guards what shows more than one stream: the page.
-func (h *Handler) viewers(next http.HandlerFunc) http.Handler {
+// guarded hands on the requests that may does not refuse.
+func guarded(may func(*http.Request) *refusal, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g, no := h.access.view(r)
-		if no == nil && g.token != nil && !g.token.all() {
-			no = &refusal{status: http.StatusForbidden, why: "this token opens a stream, not the page"}
-		}
-		if no != nil {
+		if no := may(r); no != nil {
 			no.write(w, r)
 			return
 		}
 		m4fhttp.Trust(r.Context())
 		next(w, r)
 	})
+}
+
+// viewers guards what shows more than one stream: the page.
+func (h *Handler) viewers(next http.HandlerFunc) http.Handler {
+	return guarded(func(r *http.Request) *refusal {
+		g, no := h.access.view(r)
+		if no == nil && g.token != nil && !g.token.all() {
+			return &refusal{status: http.StatusForbidden, why: "this token opens a stream, not the page"}
+		}
+		return no
+	}, next)
 }
 
 // players guards what plays a stream. Whoever answers asks permit for each stream
@@ -53,12 +60,7 @@ func (h *Handler) players(next http.HandlerFunc) http.Handler {
 
 // readers guards what the API and the metrics tell.
 func (h *Handler) readers(next http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if no := h.access.read(r); no != nil {
-			no.write(w, r)
-			return
-		}
-		m4fhttp.Trust(r.Context())
+	return guarded(h.access.read, func(w http.ResponseWriter, r *http.Request) {
 		r, done := h.access.hold(r, h.access.read)
 		defer done()
 		next(w, r)
@@ -68,12 +70,7 @@ func (h *Handler) readers(next http.HandlerFunc) http.Handler {
 // writers guards what changes something. A body is JSON of at most 64 KiB and comes
 // at once.
 func (h *Handler) writers(next http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if no := h.access.write(r); no != nil {
-			no.write(w, r)
-			return
-		}
-		m4fhttp.Trust(r.Context())
+	return guarded(h.access.write, func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 0 {
 			next(w, r)
 			return
@@ -95,7 +92,7 @@ var sameOrigin = http.NewCrossOriginProtection()
 // takesBody says whether a request may carry a body: writing calls of the API.
 // One that dawdles is cut off.
 func takesBody(w http.ResponseWriter, r *http.Request) bool {
-	if !strings.HasPrefix(r.URL.Path, "/api/v1/") || r.Method != http.MethodPost {
+	if !strings.HasPrefix(r.URL.Path, apiPath) || r.Method != http.MethodPost {
 		return false
 	}
 	// Where no deadline can be set, what answers bounds the body's length.

@@ -48,10 +48,10 @@ type Peer struct {
 // routeAPI adds what is below /api/v1/. openapi.json describes it.
 func (h *Handler) routeAPI() {
 	read := func(path, params string, fn func(*call) (any, error)) {
-		h.mux.Handle("GET /api/v1/"+path, h.readers(h.api(params, fn)))
+		h.mux.Handle("GET "+apiPath+path, h.readers(h.api(params, fn)))
 	}
 	write := func(method, path, params string, fn func(*call) (any, error)) {
-		h.mux.Handle(method+" /api/v1/"+path, h.writers(h.api(params, fn)))
+		h.mux.Handle(method+" "+apiPath+path, h.writers(h.api(params, fn)))
 	}
 	read("streams", "", func(*call) (any, error) { return h.node.Status(), nil })
 	read("coverage", "stream from to step node", h.coverage)
@@ -64,8 +64,8 @@ func (h *Handler) routeAPI() {
 	write("DELETE", "keeps/{name}", "stream", h.release)
 	write("POST", "backfill", "", h.backfill)
 	write("POST", "reload", "", h.reload)
-	h.mux.Handle("GET /api/v1/events/live", h.readers(h.eventsLive))
-	h.mux.Handle("GET /api/v1/openapi.json", h.readers(h.openAPI))
+	h.mux.Handle("GET "+apiPath+"events/live", h.readers(h.eventsLive))
+	h.mux.Handle("GET "+apiPath+"openapi.json", h.readers(h.openAPI))
 	no, play := h.readers(noCall), h.players(h.playback)
 	h.mux.HandleFunc(apiPath, func(w http.ResponseWriter, r *http.Request) {
 		if h.isStream(r.URL.Path) {

@@ -112,7 +112,7 @@ func (h *Handler) keep(c *call) (any, error) {
 	}
 	h.log.Info("a span is kept", "stream", n.Stream, "name", k.Name, "from", n.From, "to", n.To, "by", c.r.RemoteAddr)
 	c.status = http.StatusCreated
-	c.w.Header().Set("Location", "/api/v1/keeps/"+url.PathEscape(k.Name)+"?stream="+url.QueryEscape(n.Stream))
+	c.w.Header().Set("Location", apiPath+"keeps/"+url.PathEscape(k.Name)+"?stream="+url.QueryEscape(n.Stream))
 	return keepOf(n.Stream, a, &k)
 }
 

@@ -219,5 +219,5 @@ func parseEventID(s string) (id eventID, ok bool) {
 	id.ms, err1 = strconv.ParseInt(parts[0], 10, 64)
 	id.number, err2 = strconv.ParseUint(parts[1], 10, 64)
 	id.node = parts[2]
-	return id, err1 == nil && err2 == nil && id.ms >= 0 && id.ms < latest*1000
+	return id, err1 == nil && err2 == nil && id.ms >= 0 && id.ms < maxMS
 }

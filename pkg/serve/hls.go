@@ -268,7 +268,7 @@ func (h *Handler) hlsInit(q *play) error {
 
 // maxMS is the last time that a slot may have, Unix milliseconds: the end of the
 // year 9998.
-const maxMS = 253370764800_000
+const maxMS = latest * 1000
 
 // init finds an init segment by its name.
 func (p *player) init(q *play, c render.Choice, at int64, name string) (*render.PlayerInit, error) {

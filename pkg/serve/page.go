@@ -119,14 +119,14 @@ func gunzip(b []byte) ([]byte, error) {
 // routePage adds the page and its files.
 func (h *Handler) routePage() {
 	h.mux.Handle("GET /{$}", h.viewers(h.page))
-	guarded := h.viewers(h.pageAsset)
+	asset := h.viewers(h.pageAsset)
 	h.mux.HandleFunc("GET "+assetPath+"{file}", func(w http.ResponseWriter, r *http.Request) {
 		// The files tell nothing of the node, and their addresses carry no token.
 		if len(h.access.rules.Load().TokenSecrets) > 0 {
 			h.pageAsset(w, r)
 			return
 		}
-		guarded.ServeHTTP(w, r)
+		asset.ServeHTTP(w, r)
 	})
 }
 
