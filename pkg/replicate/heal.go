@@ -199,6 +199,7 @@ func (h *Healer) unit(ctx context.Context, src Side, u *unit, o *HealOptions) (g
 	}
 	if !o.DryRun {
 		h.remember(key)
+		h.remember(u.key(src.String())) // of the merged copy, if it has taken the place of the own ones
 	}
 	return got, nil
 }
@@ -310,16 +311,21 @@ func (h *Healer) take(u *unit, m *merged, dryRun bool) (added int, err error) {
 // replace keeps a merged copy in place of those that it was made of, if it has more
 // than they and something of it is still to be healed. That it lacks no fewer packets
 // by the counters is no reason against it: a segment may be damaged by what went
-// before. Copies only grow by that, so it comes to an end.
+// before. Copies only grow by that, so it comes to an end. The unit is of the merged copy from
+// then on if that has all that the others had: another look at it would find nothing.
 func (h *Healer) replace(u *unit, m *merged) {
 	lost, damaged := u.lost()
 	if len(m.left) == 0 || len(m.left) > salvage.MaxSegments || m.gained == 0 ||
 		len(m.left) > damaged || m.lost > lost {
 		return
 	}
-	_, err := h.store.Put(&salvage.Merged{Copy: *m.copy, Segments: m.left, Gained: min(m.gained, m.copy.Len())}, u.own...)
+	e, err := h.store.Put(&salvage.Merged{Copy: *m.copy, Segments: m.left, Gained: min(m.gained, m.copy.Len())}, u.own...)
 	if err != nil {
 		h.Log.Debug("merged packets could not be kept", "err", err)
+		return
+	}
+	if m.all() {
+		u.own = []salvage.Entry{e}
 	}
 }
 

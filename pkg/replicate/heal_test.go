@@ -350,6 +350,84 @@ func TestHealJoiningBesideDamage(t *testing.T) {
 	}
 }
 
+// Two nodes join in one segment, the second in the midst of it; the first loses a datagram
+// that the second heard ahead of its first keyframe. What both have from the first keyframe on
+// is shown undamaged, as a partial segment.
+func TestHealJoiningBoth(t *testing.T) {
+	ts := source(t, 20*time.Second)
+	const d = 4 * time.Second
+	whole := view(t, record(t, ts, d, nil).a)
+	ref := whole[2]
+	second := bitrate / 8 / datagram
+	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	for _, at := range []float64{0.3, 0.8} {
+		for _, ends := range []int{opens + 3*second, count(ts)} {
+			starts, joins := opens-second/2, opens+int(at*float64(second))
+			a, b := newLossy(t, d), newLossy(t, d)
+			a.hear(ts, starts, ends, in(map[int]bool{joins + 10: true}))
+			a.end(t)
+			b.hear(ts, joins, count(ts), nil)
+			b.end(t)
+			if e := view(t, a.a)[0]; e.MediaTime != ref.MediaTime || !e.Damaged() || !e.Partial() {
+				t.Fatalf("it begins with %v", shownBy(t, a.a))
+			}
+			for range 2 {
+				for _, l := range [][2]*lossy{{a, b}, {b, a}} {
+					l[0].heals(t, Dir{l[1].a})
+				}
+			}
+			for i, l := range []*lossy{a, b} {
+				shown := view(t, l.a)
+				if e := shown[0]; e.ID != ref.ID || e.Damaged() || !e.Partial() || e.Duration != ref.Duration {
+					t.Errorf("joined %.1f s behind: node %d shows %v", at, i, shownBy(t, l.a))
+				}
+			}
+			if err := equalViews(t, []*archive.Stream{a.a, b.a}); err != nil {
+				t.Error(err)
+			}
+			if l := a.heals(t, Dir{b.a}); l != (Result{}) {
+				t.Errorf("once more: %+v", l)
+			}
+		}
+	}
+}
+
+// A node joins behind a keyframe and hears what the other one loses ahead of the next, at which
+// a segment opens, of which both lose something. What it heard ahead is kept with the segment
+// before: without it, another keyframe might have been lost there.
+func TestHealJoiningAhead(t *testing.T) {
+	ts := source(t, 20*time.Second)
+	const d = 4 * time.Second
+	ref := view(t, record(t, ts, d, nil).a)[2]
+	second := bitrate / 8 / datagram
+	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	for _, starts := range []int{opens, 2*second + 15} {
+		gap := map[int]bool{opens + 65: true}
+		for n := opens - 87; n < opens-67; n++ {
+			gap[n] = true
+		}
+		nodes := []*lossy{newLossy(t, d), newLossy(t, d)}
+		nodes[0].hear(ts, opens-2*second+15, count(ts), in(map[int]bool{opens - 38: true, opens + 76: true}))
+		nodes[1].hear(ts, opens-starts, count(ts), in(gap))
+		for _, l := range nodes {
+			l.end(t)
+		}
+		for range 2 {
+			for i, l := range nodes {
+				l.heals(t, Dir{nodes[1-i].a})
+			}
+		}
+		for i, l := range nodes {
+			if !identities(t, l.a)[ref.ID] {
+				t.Errorf("joined at %d and %d of %d: node %d does not show %s: %v", opens-2*second+15, opens-starts, opens, i, ref.ID, shownBy(t, l.a))
+			}
+			if more := l.heals(t, Dir{nodes[1-i].a}); more != (Result{}) {
+				t.Errorf("once more: %+v", more)
+			}
+		}
+	}
+}
+
 // heardAs returns a cluster's view where each node follows all others while all of
 // them hear a source.
 func hearTogether(t *testing.T, ts []byte, d time.Duration, lost []map[int]bool) ([]*lossy, []*peerNode, []following) {

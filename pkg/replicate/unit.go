@@ -196,11 +196,12 @@ func (u *unit) kept() (ms int64) {
 // merged is what came of a unit.
 type merged struct {
 	copy    *salvage.Copy
-	segs    []*m4f.Segment // dated by the own clock, better than what either archive kept packets of
-	left    []m4f.Header   // of those that are still damaged or partial
-	lost    int64          // packets that the segments lack, by the counters
-	gained  int            // packets that the own archive lacked
-	fetched int64          // packets that came from the other side
+	of      []*salvage.Copy // that it was made of
+	segs    []*m4f.Segment  // dated by the own clock, better than what either archive kept packets of
+	left    []m4f.Header    // of those that are still damaged or partial
+	lost    int64           // packets that the segments lack, by the counters
+	gained  int             // packets that the own archive lacked
+	fetched int64           // packets that came from the other side
 }
 
 // errApart says that a unit's entries are not what can be merged.
@@ -212,6 +213,9 @@ type gathered struct {
 	own     int             // packets of the longest of the own ones
 	fetched int64           // packets that came from the other side
 	more    bool            // there is something to merge: packets that one of the own copies lacks
+
+	// near reads what is kept here of the segments beside the unit.
+	near func() []*salvage.Copy
 }
 
 // gather reads the own copies and fetches the others. What the own ones lack need
@@ -226,7 +230,12 @@ func (u *unit) gather(ctx context.Context, store *salvage.Store, src Side, flow 
 	// What one of several own copies lacks, another may have out of an earlier merge.
 	g.more = len(g.copies) > 1
 	have := tally(g.copies)
-	pool := u.pool(store, g.copies)
+	mine := g.copies
+	g.near = func() []*salvage.Copy { return u.near(store, mine) }
+	pool := &salvage.Copy{}
+	for _, c := range slices.Concat(mine, g.near()) {
+		pool.Packets = append(pool.Packets, c.Packets...)
+	}
 	for _, group := range salvage.Adjoin(u.theirs) {
 		list := make([]*salvage.Copy, 0, len(group))
 		for i := range group {
@@ -283,12 +292,51 @@ func occurrences(c *salvage.Copy) map[uint32]int {
 	return n
 }
 
-// merge makes one copy of all and cuts it again.
+// merge makes one copy of all and cuts it again. Where a segment is then damaged by what may
+// have been lost ahead of it alone, what is kept for those ahead of it may tell.
 func (u *unit) merge(g *gathered) *merged {
-	m := &merged{fetched: g.fetched, copy: salvage.MergeAll(g.copies)}
+	m := &merged{fetched: g.fetched, copy: salvage.MergeAll(g.copies), of: g.copies}
 	m.gained = max(m.copy.Len()-g.own, 0)
 	u.cut(m)
+	if !slices.ContainsFunc(m.left, func(h m4f.Header) bool { return hidden(&h) }) {
+		return m
+	}
+	if near := g.near(); len(near) > 0 {
+		wide := &merged{copy: salvage.MergeAll(slices.Concat(g.copies, near))}
+		u.cut(wide)
+		m.take(wide)
+	}
 	return m
+}
+
+// hidden says whether a segment is damaged though no packet of it is known to be lost: what
+// was lost ahead of it may have been the keyframe that it opens at.
+func hidden(h *m4f.Header) bool { return h.Damaged() && lossOf(h) == 0 }
+
+// take takes over the undamaged segments of another merge in place of what is damaged here
+// though nothing of it is known to be lost.
+func (m *merged) take(wide *merged) {
+	for _, seg := range wide.segs {
+		h := &seg.Header
+		is := func(l *m4f.Header) bool { return l.MediaTime == h.MediaTime && l.ID == h.ID }
+		i := slices.IndexFunc(m.left, func(l m4f.Header) bool { return hidden(&l) && is(&l) })
+		if h.Damaged() || i < 0 {
+			continue
+		}
+		m.segs = slices.DeleteFunc(m.segs, func(s *m4f.Segment) bool { return is(&s.Header) })
+		m.segs = append(m.segs, seg)
+		if h.Clean() {
+			m.left = slices.Delete(m.left, i, i+1)
+		} else {
+			m.left[i] = *h
+		}
+	}
+}
+
+// all says whether a merged copy has every packet of those that it was made of.
+func (m *merged) all() bool {
+	have := tally([]*salvage.Copy{m.copy})
+	return !slices.ContainsFunc(m.of, func(c *salvage.Copy) bool { return exceeds(c, have) })
 }
 
 // read reads what the own archive has, one copy for each run, and counts the
@@ -316,18 +364,14 @@ func (u *unit) read(store *salvage.Store) (copies []*salvage.Copy, longest int, 
 // beside is how far beside a unit packets are looked for that are here already.
 const beside = 8 * m4f.Timescale
 
-// pool is all packets that are here of the time of a unit: its own, and those kept
-// for segments beside it, into which the other side's copies may reach. They need
-// not be fetched.
-func (u *unit) pool(store *salvage.Store, own []*salvage.Copy) *salvage.Copy {
-	pool := &salvage.Copy{}
-	for _, c := range own {
-		pool.Packets = append(pool.Packets, c.Packets...)
-	}
+// near reads what is kept here of the segments beside a unit, into which the other side's
+// copies may reach, as far as it and the own copies are no more than a unit may have: those
+// packets need not be fetched.
+func (u *unit) near(store *salvage.Store, own []*salvage.Copy) (copies []*salvage.Copy) {
 	from, to := u.span()
 	near, err := store.Entries(max(from.Add(-beside), 1), to.Add(beside))
 	if err != nil {
-		return pool
+		return nil
 	}
 	mine := map[string]bool{}
 	for i := range u.own {
@@ -336,13 +380,17 @@ func (u *unit) pool(store *salvage.Store, own []*salvage.Copy) *salvage.Copy {
 	near = slices.DeleteFunc(near, func(e salvage.Entry) bool {
 		return mine[e.Name] || e.Program != u.own[0].Program || e.Target != u.own[0].Target
 	})
+	packets := 0
+	for _, c := range own {
+		packets += c.Len()
+	}
 	for _, group := range salvage.Adjoin(near) {
 		// One that has gone meanwhile is fetched, if it matters.
-		if c, err := store.Read(group...); err == nil && pool.Len()+c.Len() <= maxUnit {
-			pool.Packets = append(pool.Packets, c.Packets...)
+		if c, err := store.Read(group...); err == nil && packets+c.Len() <= maxUnit {
+			copies, packets = append(copies, c), packets+c.Len()
 		}
 	}
-	return pool
+	return copies
 }
 
 // countingPeer counts the packets that come from a copy.
@@ -363,13 +411,22 @@ func (u *unit) cut(m *merged) {
 	from, to := u.span()
 	known := u.headers()
 	var cut []m4f.Header
-	for _, seg := range segment.Resegment(m.copy, u.own[0].Program, u.own[0].Target) {
+	joined, segs := segment.ResegmentJoined(m.copy, u.own[0].Program, u.own[0].Target)
+	if joined != nil && opened(&joined.Header, known) {
+		segs = append([]*m4f.Segment{joined}, segs...)
+	} else {
+		joined = nil
+	}
+	for _, seg := range segs {
 		h := &seg.Header
 		h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
 		if min(h.End(), to)-max(h.UTC, from) < sliver {
 			continue // of the stretch ahead of what was damaged
 		}
 		u.judge(h, known)
+		if seg == joined {
+			h.Flags |= m4f.Partial // nobody here heard what is ahead of it
+		}
 		if h.Damaged() {
 			m.lost += int64(h.Lost) + int64(h.Errored)
 		}
@@ -384,6 +441,14 @@ func (u *unit) cut(m *merged) {
 	if len(m.left) > 0 {
 		u.keepUncut(m, cut)
 	}
+}
+
+// opened says whether a recorder that had just joined, or one that ended there, opened a segment
+// at the keyframe of another one.
+func opened(h *m4f.Header, known []m4f.Header) bool {
+	return slices.ContainsFunc(known, func(k m4f.Header) bool {
+		return k.MediaTime == h.MediaTime && k.Partial() && k.Flags&m4f.Keyframe != 0 && !ahead(&k)
+	})
 }
 
 // keepUncut adds to what is left the own segments of which the merged copy gives none:

@@ -17,15 +17,25 @@ import (
 // of a track that the copy does not tell to which side its frames belong. Whether a segment
 // is whole those tell who recorded it: Partial is set where the map is doubtful alone.
 func Resegment(c *salvage.Copy, program uint16, target int64) []*m4f.Segment {
+	_, out := ResegmentJoined(c, program, target)
+	return out
+}
+
+// ResegmentJoined is Resegment, and the segment that opens at the first keyframe in the
+// copy, if every track has been heard to its end: what a recorder writes that joins there. It
+// is partial. Whether a segment opens at that keyframe the copy does not tell.
+func ResegmentJoined(c *salvage.Copy, program uint16, target int64) (joined *m4f.Segment, out []*m4f.Segment) {
 	if target <= 0 {
-		return nil
+		return nil, nil
 	}
-	var out []*m4f.Segment
 	var s *Segmenter
 	s = New(Config{TargetDuration: target, Program: program, Unpaced: true, Start: 1}, func(seg *m4f.Segment) {
 		if s.inside {
 			seg.Header.UTC = 0
 			out = append(out, seg)
+		} else if s.begun && joined == nil && len(out) == 0 {
+			seg.Header.UTC = 0
+			joined = seg
 		}
 	})
 	s.again = true
@@ -44,7 +54,7 @@ func Resegment(c *salvage.Copy, program uint16, target int64) []*m4f.Segment {
 	for _, f := range s.buf {
 		f.Release()
 	}
-	return out
+	return joined, out
 }
 
 // dropsAgain is Drops where nothing may have been heard yet that would show the

@@ -126,7 +126,8 @@ func abs(x int64) int64 {
 // begins the next.
 func (s *Segmenter) complete() {
 	if s.again {
-		s.inside = s.cur != nil && !s.cur.joining && s.isComplete()
+		heard := s.cur != nil && s.isComplete()
+		s.inside, s.begun = heard && !s.cur.joining, heard && s.cur.joining
 	}
 	o := s.next[0]
 	s.next = append(s.next[:0], s.next[1:]...)
@@ -267,7 +268,7 @@ func (s *Segmenter) forgetHistory(o *opening) {
 // leading track does, and forgets the rest.
 // The next keyframe opens a segment.
 func (s *Segmenter) finish() {
-	s.inside = false
+	s.inside, s.begun = false, false
 	if s.kept != nil {
 		s.kept.marks = nil
 	}

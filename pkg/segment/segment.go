@@ -139,6 +139,7 @@ type Segmenter struct {
 	again   bool  // Resegment: to look whether segments are complete
 	early   bool  // ... packets are missing ahead of the map
 	inside  bool  // ... the one that is sealed is
+	begun   bool  // ... or would be, but opens at the first keyframe
 
 	unitNumber int64            // units and maps taken by WriteUnit and SetProgram
 	unitPES    map[uint16]int64 // units of each PID taken by WriteUnit
