@@ -1,8 +1,6 @@
 package serve
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,13 +179,8 @@ func (c *call) answer(v any) {
 	header.Set("Content-Type", "application/json")
 	header.Add("Vary", "Accept-Encoding")
 	if len(body) >= least && m4fhttp.TakesGzip(c.r) {
-		var zipped bytes.Buffer
-		z, _ := gzip.NewWriterLevel(&zipped, gzip.BestSpeed) // the level is one that exists
-		_, err := z.Write(body)
-		if err = errors.Join(err, z.Close()); err == nil {
-			header.Set("Content-Encoding", "gzip")
-			body = zipped.Bytes()
-		}
+		header.Set("Content-Encoding", "gzip")
+		body = gzipped(body)
 	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	c.w.WriteHeader(c.status)

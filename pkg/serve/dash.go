@@ -2,7 +2,6 @@ package serve
 
 import (
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -17,8 +16,8 @@ const manifestType = "application/dash+xml"
 // dashFiles are the files of MPEG-DASH (ISO/IEC 23009-1) that HLS has not.
 func (h *Handler) dashFiles() []playable {
 	return []playable{
-		{pattern: regexp.MustCompile("^" + listPattern + `\.mpd$`), shown: "index.mpd, archive-FROM-DURATION.mpd, archive-FROM-now.mpd, timeshift_rel-SECONDS.mpd, rewind-SECONDS.mpd", serve: h.dashManifest},
-		{pattern: regexp.MustCompile(`^dash/(` + render.ChoicePattern + `)/(\d{1,15})-(\d{1,11})-(\d{1,11})-([0-9a-f]{8})\.m4s$`), serve: h.dashSegment},
+		fileOf(listPattern+`\.mpd`, "index.mpd, archive-FROM-DURATION.mpd, archive-FROM-now.mpd, timeshift_rel-SECONDS.mpd, rewind-SECONDS.mpd", h.dashManifest),
+		fileOf(`dash/(`+render.ChoicePattern+`)/(\d{1,15})-(\d{1,11})-(\d{1,11})-([0-9a-f]{8})\.m4s`, "", h.dashSegment),
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,8 +19,8 @@ import (
 func (h *Handler) downloadKinds() []playable {
 	d := &downloads{Handler: h}
 	return []playable{
-		{regexp.MustCompile(`^archive-(\d{1,10})-(\d{1,10})\.(mp4|ts)$`), "archive-FROM-DURATION.mp4, archive-FROM-DURATION.ts", d.download},
-		{regexp.MustCompile(`^preview-(\d{1,10})\.mp4$`), "preview-UTC.mp4", h.preview},
+		fileOf(`archive-(\d{1,10})-(\d{1,10})\.(mp4|ts)`, "archive-FROM-DURATION.mp4, archive-FROM-DURATION.ts", d.download),
+		fileOf(`preview-(\d{1,10})\.mp4`, "preview-UTC.mp4", h.preview),
 	}
 }
 

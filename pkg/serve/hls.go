@@ -2,7 +2,6 @@ package serve
 
 import (
 	"bytes"
-	"compress/gzip"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -36,19 +35,16 @@ const (
 
 // hlsFiles are the files of HLS (RFC 8216).
 func (h *Handler) hlsFiles() []playable {
-	file := func(pattern, shown string, serve func(*play) error) playable {
-		return playable{pattern: regexp.MustCompile("^" + pattern + "$"), shown: shown, serve: serve}
-	}
 	const choice = `hls/(` + render.ChoicePattern + `)/`
 	return []playable{
-		file(`index\.m3u8`, "index.m3u8", h.hlsMaster),
-		file(`archive-\d{1,12}-(?:\d{1,8}|now)\.m3u8`, "archive-FROM-DURATION.m3u8, archive-FROM-now.m3u8", h.hlsMaster),
-		file(`timeshift_abs-(\d{1,12})\.m3u8`, "timeshift_abs-UTC.m3u8", h.hlsShifted),
-		file(`timeshift_rel-\d{1,9}\.m3u8`, "timeshift_rel-SECONDS.m3u8", h.hlsMaster),
-		file(`rewind-\d{1,8}\.m3u8`, "rewind-SECONDS.m3u8", h.hlsMaster),
-		file(choice+listPattern+`\.m3u8`, "", h.hlsMedia),
-		file(choice+`init-(\d{1,15})-([0-9a-f]{8})\.mp4`, "", h.hlsInit),
-		file(choice+`(\d{1,15})-(\d{1,7})-([0-9a-f]{8})\.m4s`, "", h.hlsSlot),
+		fileOf(`index\.m3u8`, "index.m3u8", h.hlsMaster),
+		fileOf(`archive-\d{1,12}-(?:\d{1,8}|now)\.m3u8`, "archive-FROM-DURATION.m3u8, archive-FROM-now.m3u8", h.hlsMaster),
+		fileOf(`timeshift_abs-(\d{1,12})\.m3u8`, "timeshift_abs-UTC.m3u8", h.hlsShifted),
+		fileOf(`timeshift_rel-\d{1,9}\.m3u8`, "timeshift_rel-SECONDS.m3u8", h.hlsMaster),
+		fileOf(`rewind-\d{1,8}\.m3u8`, "rewind-SECONDS.m3u8", h.hlsMaster),
+		fileOf(choice+listPattern+`\.m3u8`, "", h.hlsMedia),
+		fileOf(choice+`init-(\d{1,15})-([0-9a-f]{8})\.mp4`, "", h.hlsInit),
+		fileOf(choice+`(\d{1,15})-(\d{1,7})-([0-9a-f]{8})\.m4s`, "", h.hlsSlot),
 	}
 }
 
@@ -209,11 +205,7 @@ func serveText(q *play, text []byte, kind, cache string) error {
 	if len(text) >= zipFrom {
 		head.Set("Vary", "Accept-Encoding")
 		if m4fhttp.TakesGzip(q.r) {
-			var b bytes.Buffer
-			z, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-			_, _ = z.Write(text) // into memory
-			_ = z.Close()
-			text, tag = b.Bytes(), etagOf(text, []byte("gzip"))
+			text, tag = gzipped(text), etagOf(text, []byte("gzip"))
 			head.Set("Content-Encoding", "gzip")
 		}
 	}

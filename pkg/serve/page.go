@@ -108,6 +108,15 @@ func contentType(name string) string {
 	return "application/octet-stream"
 }
 
+// gzipped is b compressed, quickly rather than well.
+func gzipped(b []byte) []byte {
+	var out bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&out, gzip.BestSpeed) // the level is one that exists
+	_, _ = z.Write(b)                                 // into memory
+	_ = z.Close()
+	return out.Bytes()
+}
+
 func gunzip(b []byte) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(b))
 	if err != nil {

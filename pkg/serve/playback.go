@@ -77,6 +77,11 @@ type playable struct {
 	serve func(*play) error
 }
 
+// fileOf is a playable by the pattern of all of its name.
+func fileOf(pattern, shown string, serve func(*play) error) playable {
+	return playable{regexp.MustCompile("^" + pattern + "$"), shown, serve}
+}
+
 // routePlayback adds what plays a stream: everything that nothing else has taken.
 func (h *Handler) routePlayback() {
 	h.playables = slices.Concat(h.hlsFiles(), h.dashFiles(), h.tsFiles(), h.downloadKinds())

@@ -1,3 +1,6 @@
+// Package serve is the HTTP side of a running node: M4F, the playing and downloading
+// of streams, the API, the metrics, the page, and who may use which. It declares
+// what a node must offer; package node fulfils it.
 package serve
 
 import (

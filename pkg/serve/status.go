@@ -1,5 +1,3 @@
-// Package serve is the HTTP side of a running node: M4F, the API and who may
-// use which. It declares what a node must offer; package node fulfils it.
 package serve
 
 import (

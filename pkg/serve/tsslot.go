@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -37,7 +36,7 @@ const (
 // tsFiles are the segments of playlists of transport streams.
 func (h *Handler) tsFiles() []playable {
 	t := newTSSlots(h)
-	return []playable{{regexp.MustCompile(`^hls/ts/(\d{1,15})-(\d{1,7})\.ts$`), "", t.serve}}
+	return []playable{fileOf(`hls/ts/(\d{1,15})-(\d{1,7})\.ts`, "", t.serve)}
 }
 
 // tsSlots answers with slots as transport streams.
