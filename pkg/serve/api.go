@@ -8,14 +8,11 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
-	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 )
@@ -319,6 +316,21 @@ func (c *call) number(name string, otherwise, least, most int) (int, error) {
 	return n, nil
 }
 
+// reading runs what reads much of an archive, a few at a time: whoever asks waits,
+// and what records does not.
+func (h *Handler) reading(ctx context.Context, fn func() error) error {
+	select {
+	case h.reads <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-h.reads }()
+	return fn()
+}
+
+// maxReads is how many requests read archives at once.
+const maxReads = 2
+
 // body reads a JSON object; a field that is not known, a second value and another
 // type are refused.
 func (c *call) body(v any) error {
@@ -346,66 +358,3 @@ func (c *call) body(v any) error {
 	}
 	return m4fhttp.Problemf(http.StatusBadRequest, "the body is no JSON object as this takes it: %s", m4fhttp.Clip(text))
 }
-
-// writeTime says how a time is written.
-const writeTime = "write it as 2026-11-22T12:00:00Z, as Unix seconds, as now, or as -90m or -3d"
-
-var timeType = reflect.TypeFor[Time]()
-
-// Time is an instant as the API answers it: RFC 3339 in UTC, rounded down to the
-// millisecond. It takes RFC 3339, Unix seconds, now, and times before now.
-type Time m4f.UTC
-
-const timeFormat = "2006-01-02T15:04:05.000Z07:00"
-
-// String returns the instant in RFC 3339.
-func (t Time) String() string { return m4f.UTC(t).Time().Format(timeFormat) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (t Time) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
-
-// UnmarshalJSON implements json.Unmarshaler: a string, or a number of seconds.
-func (t *Time) UnmarshalJSON(b []byte) error {
-	text := string(b)
-	if len(b) > 0 && b[0] == '"' {
-		if err := json.Unmarshal(b, &text); err != nil {
-			return err
-		}
-	} else if f, err := strconv.ParseFloat(text, 64); err == nil && strings.ContainsAny(text, "eE") {
-		text = strconv.FormatFloat(f, 'f', -1, 64)
-	}
-	u, err := parseTime(text)
-	if err != nil {
-		return &json.UnmarshalTypeError{Value: text, Type: timeType} // json adds which member it is
-	}
-	*t = Time(u)
-	return nil
-}
-
-// latest bounds the times that are taken: archives end there.
-const latest = 253370764800 // Unix seconds: 9999-01-01
-
-// parseTime reads an instant as the command line does: RFC 3339, Unix seconds, now,
-// or a time before now.
-func parseTime(text string) (m4f.UTC, error) {
-	if len(text) > 64 {
-		return 0, errors.New("too long")
-	}
-	u, err := config.ParseTime(text, time.Now())
-	if err == nil && u >= latest*m4f.Timescale {
-		err = errors.New("outside the years 1970 to 9998")
-	}
-	return u, err
-}
-
-// timeOf is an instant that may not be known.
-func timeOf(u m4f.UTC) *Time {
-	if u == 0 {
-		return nil
-	}
-	t := Time(u)
-	return &t
-}
-
-// seconds is a number of ticks in seconds.
-func seconds(ticks int64) float64 { return float64(ticks) / m4f.Timescale }

@@ -104,21 +104,6 @@ func (h *Handler) coverageAt(ctx context.Context, stream, node string, from, to 
 	return nil, m4fhttp.Problemf(http.StatusNotFound, "%s is no peer of the stream %s; its peers are %s", m4fhttp.Clip(node), stream, strings.Join(urls, ", "))
 }
 
-// reading runs what reads much of an archive, a few at a time: whoever asks waits,
-// and what records does not.
-func (h *Handler) reading(ctx context.Context, fn func() error) error {
-	select {
-	case h.reads <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-h.reads }()
-	return fn()
-}
-
-// maxReads is how many requests read archives at once.
-const maxReads = 2
-
 func (out *Coverage) fill(c *m4fhttp.Coverage, from, to m4f.UTC) {
 	out.Step, out.Oldest, out.Newest, out.Horizon = c.Step, timeOf(c.Oldest), timeOf(c.Newest), timeOf(c.Horizon)
 	if from == 0 {
