@@ -38,7 +38,12 @@ $(PAGE): $(wildcard web/src/*) web/build.mjs web/node_modules/.package-lock.json
 	$(NPM) --prefix web run build
 
 web/node_modules/.package-lock.json: web/package-lock.json
-	$(NPM) --prefix web ci --ignore-scripts --no-audit --no-fund
+	$(NPM) --prefix web ci --omit=dev --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# What only its tests need.
+web/node_modules/dashjs/package.json: web/node_modules/.package-lock.json
+	$(NPM) --prefix web install --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 page:
@@ -47,7 +52,7 @@ ifeq ($(WEB),yes)
 endif
 
 # The page in a real browser, against real nodes; says so where there is none.
-web-test: web build
+web-test: web/node_modules/dashjs/package.json web build
 	$(NPM) --prefix web test
 
 demo: build

@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
 export const program = process.env.TWINDVR ?? join(root, "bin/twindvr");
 
-const freeTCP = () =>
+export const freeTCP = () =>
   new Promise((done, fail) => {
     const s = createServer().once("error", fail).listen(0, "127.0.0.1", () => {
       const { port } = s.address();
@@ -37,7 +37,7 @@ export async function until(what, holds, seconds = 60) {
   }
 }
 
-class Process {
+export class Process {
   constructor(args, file = program) {
     this.args = args;
     this.file = file;
