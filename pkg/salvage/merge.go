@@ -32,7 +32,8 @@ type Gain struct {
 // or those of the longer copy. Ahead of
 // the first anchor and behind the last, where one copy begins or ends within the
 // other, the same holds from the anchor outwards until one has no packets left, and
-// its counters must run on into the rest of the other.
+// its counters must run on into the rest of the other. Tables with which a copy begins
+// are looked for in the other one.
 //
 // A hole is filled where the other copy has the packets around it and no hole
 // between them. Its Missing shrinks by what the other copy has in it.
@@ -256,6 +257,7 @@ func (m *merger) region(a0, a1, b0, b1 int, e edge) {
 		m.contain(m.b, b0, b1, m.a, a0, a1)
 	case m.weavable(a0, a1, b0, b1, e):
 		m.emit(a0, b0)
+	case e == start && m.behindTables(a0, a1, b0, b1):
 	case e == inside && m.inTurn(a0, a1, b0, b1):
 	case m.byClock(a0, a1, b0, b1):
 	default:

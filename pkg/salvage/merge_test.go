@@ -167,6 +167,18 @@ func TestMerge(t *testing.T) {
 		{"begins where the other lost", plain([]Range{{0, 400}, {407, 800}}, []Range{{400, 800}})},
 		{"ends where the other lost", plain([]Range{{0, 400}, {407, 800}}, []Range{{0, 407}})},
 		{"an early start that loses at once", plain([]Range{{0, 300}, {307, 800}}, []Range{{300, 307}, {314, 800}})},
+		{"begins with tables behind which the other lost", func(s *source) (_, _, _ *Copy) {
+			for range 20 {
+				s.media(videoPID)
+				s.table(0)
+				s.table(tablePID)
+				for range 24 {
+					s.media([]uint16{videoPID, videoPID, videoPID, audioPID}[s.rng.IntN(4)])
+				}
+			}
+			begins := 27*18 + 1
+			return s.cut(Range{0, begins + 2}, Range{begins + 13, s.c.Len()}), s.cut(Range{begins, s.c.Len()}), &s.c
+		}},
 		{"a datagram of tables", func(s *source) (_, _, _ *Copy) {
 			s.program(100)
 			for range 3 {
