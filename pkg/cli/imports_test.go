@@ -27,6 +27,7 @@ var layers = [][]string{
 	{"pkg/m4fhttp"},
 	{"pkg/render"},
 	{"pkg/archive"},
+	{"pkg/testkit"},
 	{"pkg/ingest", "pkg/testsrc"},
 	{"pkg/segment", "pkg/hls"},
 	{"pkg/salvage"},
@@ -39,6 +40,9 @@ var layers = [][]string{
 // tools are programs of the project beside twindvr: they may import whatever
 // they need, and nothing imports them.
 const tools = module + "scripts/"
+
+// forTests is imported by tests alone.
+const forTests = module + "pkg/testkit"
 
 type listed struct {
 	ImportPath string
@@ -95,7 +99,7 @@ func checkImports(layer map[string]int, packages []listed) (violations []string)
 		for _, i := range p.Imports {
 			to, known := layer[i]
 			switch {
-			case i == "testing", strings.HasPrefix(i, "testing/"):
+			case i == "testing", strings.HasPrefix(i, "testing/"), i == forTests:
 				violations = append(violations, p.ImportPath+" imports "+i+" outside its tests")
 			case strings.HasPrefix(i, module) && !known:
 				violations = append(violations, p.ImportPath+" imports "+i+", which has no place in the layers")
@@ -115,7 +119,7 @@ func TestImportDirectionsFinds(t *testing.T) {
 		bad      bool
 	}{
 		{"a", module + "b", false}, {"b", module + "a", true}, {"b", module + "c", true},
-		{"a", "fmt", false}, {"a", "testing", true}, {"a", "testing/iotest", true},
+		{"a", "fmt", false}, {"a", "testing", true}, {"a", "testing/iotest", true}, {"a", forTests, true},
 		{"a", module + "x", true}, {"x", "fmt", true}, {"scripts/x", module + "a", false},
 		{"a", module + "scripts/x", true},
 	} {

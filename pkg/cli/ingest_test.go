@@ -10,36 +10,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/ingest"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // logged has the log kept for a test.
-func logged(t *testing.T) *lockedBuffer {
-	log, before := &lockedBuffer{}, slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+func logged(t *testing.T) *testkit.Log {
+	log, before := &testkit.Log{}, slog.Default()
+	slog.SetDefault(log.Logger())
 	t.Cleanup(func() { slog.SetDefault(before) })
 	return log
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,13 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/twindvr/twindvr/pkg/archive"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // pty is a terminal: what is written to tty is shown, what is typed is read there.
 type pty struct {
 	master, tty *os.File
-	mu          sync.Mutex
-	b           bytes.Buffer
+	shown       testkit.Log
 	done        chan struct{}
 }
 
@@ -56,9 +55,7 @@ func newPTY(t *testing.T) *pty {
 		buf := make([]byte, 4096)
 		for {
 			n, err := master.Read(buf)
-			p.mu.Lock()
-			p.b.Write(buf[:n])
-			p.mu.Unlock()
+			p.shown.Write(buf[:n])
 			if err != nil { // EIO: nobody has the terminal open any more
 				return
 			}
@@ -68,19 +65,12 @@ func newPTY(t *testing.T) *pty {
 	return p
 }
 
-// text is what was shown so far.
-func (p *pty) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.b.String()
-}
-
 // close ends the terminal and returns all that was shown.
 func (p *pty) close() string {
 	p.tty.Close()
 	<-p.done
 	p.master.Close()
-	return p.text()
+	return p.shown.String()
 }
 
 // terminalOf is the process's streams with a terminal as the standard error.
@@ -172,9 +162,9 @@ func onTerminal(t *testing.T, p *pty, stdout io.Writer, args ...string) *exec.Cm
 func waitShown(t *testing.T, p *pty, what string) {
 	t.Helper()
 	re := regexp.MustCompile(what)
-	for end := time.Now().Add(patience); !re.MatchString(p.text()); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !re.MatchString(p.shown.String()); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s is not shown: %q", what, p.text())
+			t.Fatalf("%s is not shown: %q", what, p.shown.String())
 		}
 	}
 }
@@ -232,7 +222,7 @@ func TestInterrupt(t *testing.T) {
 				}
 			}
 			if time.Now().After(end) {
-				t.Fatalf("nothing is fetched: %q", p.text())
+				t.Fatalf("nothing is fetched: %q", p.shown.String())
 			}
 		}
 		if text := interrupt(t, p, cmd); !strings.Contains(text, "goes on from there") {
@@ -273,7 +263,7 @@ func TestInterrupt(t *testing.T) {
 				if _, err := r.Read(b); err != nil {
 					return
 				}
-				if !strings.Contains(p.text(), "^C") {
+				if !strings.Contains(p.shown.String(), "^C") {
 					time.Sleep(2 * time.Millisecond)
 				}
 			}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -85,34 +86,17 @@ func (r *receiver) asked() int {
 // running is a sink that runs; end stops it and returns how long that took.
 type running struct {
 	*Sink
-	log *syncBuffer
+	log *testkit.Log
 	end func() time.Duration
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func runSink(t *testing.T, url string, change ...func(*SinkOptions)) *running {
 	t.Helper()
-	log := &syncBuffer{}
+	log := &testkit.Log{}
 	transport := &http.Transport{}
 	o := SinkOptions{
 		URL: url, Host: "a.example.com", Source: "n1", Agent: "twindvr/test", Transport: transport,
-		Log: slog.New(slog.NewTextHandler(log, nil)), LeastPause: time.Millisecond, MostPause: 20 * time.Millisecond,
+		Log: log.Logger(), LeastPause: time.Millisecond, MostPause: 20 * time.Millisecond,
 	}
 	for _, c := range change {
 		c(&o)

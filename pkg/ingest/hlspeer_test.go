@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +18,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/mpegts"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 func needHLS(t *testing.T) {
@@ -150,14 +149,14 @@ type hlsRecording struct {
 	src  Source
 	done chan error
 	stop context.CancelFunc
-	log  bytes.Buffer
+	log  testkit.Log
 }
 
 // recordHLS records a source until it ends.
 func recordHLS(t *testing.T, url string) *hlsRecording {
 	t.Helper()
 	r := &hlsRecording{done: make(chan error, 1)}
-	log := slog.New(slog.NewTextHandler(&lockedWriter{w: &r.log, mu: &r.mu}, nil))
+	log := r.log.Logger()
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	src, err := Open(ctx, url, Options{Log: log})
@@ -184,27 +183,10 @@ func recordHLS(t *testing.T, url string) *hlsRecording {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", url, r.text())
+			t.Logf("log of %s:\n%s", url, r.log.String())
 		}
 	})
 	return r
-}
-
-type lockedWriter struct {
-	w  io.Writer
-	mu *sync.Mutex
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
-}
-
-func (r *hlsRecording) text() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.log.String()
 }
 
 // all returns the segments so far.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // patience is how long a test waits for what must come.
@@ -21,30 +22,17 @@ const patience = 30 * time.Second
 
 // process is a program that a test has started.
 type process struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	mu     sync.Mutex
-	stderr bytes.Buffer
-	done   chan error
-}
-
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stderr.Write(b)
-}
-
-func (p *process) said() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stderr.String()
+	t    *testing.T
+	cmd  *exec.Cmd
+	said testkit.Log // to its standard error
+	done chan error
 }
 
 // run starts a program. It is killed when the test ends.
 func run(t *testing.T, name string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(name, args...), done: make(chan error, 1)}
-	p.cmd.Stderr = p
+	p.cmd.Stderr = &p.said
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +54,7 @@ func (p *process) wait() error {
 		p.done <- err
 		return err
 	case <-time.After(patience):
-		p.t.Fatalf("%v does not end; it says %s", p.cmd.Args, p.said())
+		p.t.Fatalf("%v does not end; it says %s", p.cmd.Args, p.said.String())
 		return nil
 	}
 }
@@ -87,7 +75,7 @@ func clip(t *testing.T, seconds float64) string {
 	p := ffmpeg(t, "-f", "lavfi", "-t", d, "-i", "testsrc2=size=320x180:rate=25", "-f", "lavfi", "-t", d, "-i", "sine=sample_rate=48000",
 		"-c:v", "mpeg2video", "-b:v", "1M", "-g", "12", "-bf", "2", "-c:a", "mp2", "-b:a", "128k", "-f", "mpegts", path)
 	if err := p.wait(); err != nil {
-		t.Fatalf("making a clip: %v: %s", err, p.said())
+		t.Fatalf("making a clip: %v: %s", err, p.said.String())
 	}
 	return path
 }

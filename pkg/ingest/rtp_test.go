@@ -404,7 +404,7 @@ func TestRTPFFmpegFEC(t *testing.T) {
 	gone := len(relay.gone)
 	relay.mu.Unlock()
 	if len(nums) < 500 || gone < 20 {
-		t.Fatalf("%d packets, %d of them lost: %s", len(nums), gone, f.said())
+		t.Fatalf("%d packets, %d of them lost: %s", len(nums), gone, f.said.String())
 	}
 	r.wantData(t, data, lost)
 	if st := r.Stats(); st.Lost != uint64(len(lost)) || st.Errors != 0 || st.Recovered < uint64(gone-len(left)) {
@@ -430,7 +430,7 @@ func TestRTPFFmpegRestarts(t *testing.T) {
 	for range 3 {
 		f := send()
 		n := segments()
-		await(t, "segments: "+f.said(), func() bool { return segments() > n+2 })
+		await(t, "segments: "+f.said.String(), func() bool { return segments() > n+2 })
 		f.kill()
 	}
 	r.stop()

@@ -61,7 +61,7 @@ func movie(t *testing.T, name string, args ...string) string {
 	path := filepath.Join(t.TempDir(), name)
 	all := append([]string{"-f", "lavfi", "-i", "testsrc2=s=192x108:r=25:d=5", "-f", "lavfi", "-i", "sine=f=440:r=48000:d=5"}, args...)
 	if p := ffmpeg(t, append(all, path)...); p.wait() != nil {
-		t.Fatalf("making %s: %s", name, p.said())
+		t.Fatalf("making %s: %s", name, p.said.String())
 	}
 	return path
 }
@@ -151,7 +151,7 @@ func within(t *testing.T, what string, got, want []string) {
 func (c *camera) publish(t *testing.T, path string, args ...string) *process {
 	t.Helper()
 	p := ffmpeg(t, append(append([]string{"-re", "-i", path, "-map", "0", "-c", "copy"}, args...), "-f", "rtsp", "-rtsp_transport", "tcp", c.url())...)
-	await(t, "publishing", func() bool { return c.published() || len(p.said()) > 0 })
+	await(t, "publishing", func() bool { return c.published() || len(p.said.String()) > 0 })
 	return p
 }
 
@@ -209,7 +209,7 @@ func TestRTSP(t *testing.T) {
 				t.Log(err)
 			}
 			if p.wait(); t.Failed() {
-				t.Log(p.said())
+				t.Log(p.said.String())
 			}
 			for _, s := range a.segs {
 				if s.Header.Damaged() {
@@ -351,7 +351,7 @@ func TestRTSPS(t *testing.T) {
 	cert, fingerprint := certificate(t)
 	cam := newCamera(t, func(c *camera) { c.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}} })
 	p := ffmpeg(t, "-re", "-stream_loop", "-1", "-i", path, "-map", "0", "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", strings.Replace(cam.url(), "rtsp:", "rtsps:", 1))
-	await(t, "publishing", func() bool { return cam.published() || len(p.said()) > 0 })
+	await(t, "publishing", func() bool { return cam.published() || len(p.said.String()) > 0 })
 	url := strings.Replace(cam.url(), "rtsp:", "rtsps:", 1)
 	if _, err := Open(context.Background(), url, Options{}); err == nil || !strings.Contains(err.Error(), "fingerprint="+fingerprint) {
 		t.Errorf("a certificate that nobody knows: %v", err)

@@ -5,34 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
-
-// logged collects log lines.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // send has ffmpeg send a clip in real time to an srt URL, and write the same
 // bytes to a file, whose path it returns.
@@ -97,13 +77,13 @@ func TestSRTFromFFmpeg(t *testing.T) {
 			}
 			var r *recording
 			var sent string
-			var log logged
+			var log testkit.Log
 			if c.listen {
 				ours := place
 				if !strings.Contains(c.ours, "mode=") {
 					ours = fmt.Sprintf("srt://:%d", p)
 				}
-				src, err := Open(t.Context(), ours+c.ours, Options{Log: log.logger()})
+				src, err := Open(t.Context(), ours+c.ours, Options{Log: log.Logger()})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -111,7 +91,7 @@ func TestSRTFromFFmpeg(t *testing.T) {
 				var p *process
 				p, sent = sendSRT(t, path, place+c.theirs)
 				if err := p.wait(); err != nil {
-					t.Fatalf("ffmpeg: %v: %s", err, p.said())
+					t.Fatalf("ffmpeg: %v: %s", err, p.said.String())
 				}
 				await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
 				await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
@@ -192,9 +172,9 @@ func TestSRTCallRefused(t *testing.T) {
 func TestSRTRefusesCallers(t *testing.T) {
 	t.Parallel()
 	path := clip(t, 3)
-	var log logged
+	var log testkit.Log
 	place := fmt.Sprintf("srt://127.0.0.1:%d", port())
-	src, err := Open(t.Context(), place+"?mode=listener&passphrase=correct%20horse%20battery&streamid=one", Options{Log: log.logger()})
+	src, err := Open(t.Context(), place+"?mode=listener&passphrase=correct%20horse%20battery&streamid=one", Options{Log: log.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +203,7 @@ func TestSRTRefusesCallers(t *testing.T) {
 		t.Errorf("the log has no line about the second caller: %s", log.String())
 	}
 	if err := p.wait(); err != nil {
-		t.Errorf("the first caller: %v: %s", err, p.said())
+		t.Errorf("the first caller: %v: %s", err, p.said.String())
 	}
 	await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
 	await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
@@ -241,9 +221,9 @@ func TestSRTSenderKilled(t *testing.T) {
 	path := clip(t, 6)
 	t.Run("we listen", func(t *testing.T) {
 		t.Parallel()
-		var log logged
+		var log testkit.Log
 		place := fmt.Sprintf("srt://127.0.0.1:%d", port())
-		src, err := Open(t.Context(), place+"?mode=listener", Options{Log: log.logger()})
+		src, err := Open(t.Context(), place+"?mode=listener", Options{Log: log.Logger()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +252,7 @@ func TestSRTSenderKilled(t *testing.T) {
 			}
 		})
 		if err := second.wait(); err != nil {
-			t.Fatalf("ffmpeg: %v: %s", err, second.said())
+			t.Fatalf("ffmpeg: %v: %s", err, second.said.String())
 		}
 		await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
 		await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })

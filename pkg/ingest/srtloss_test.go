@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/twindvr/twindvr/pkg/clock"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // relay carries datagrams between a caller and a listener. fate says how often
@@ -133,7 +134,7 @@ func TestSRTThroughLoss(t *testing.T) {
 			}
 			front, back := port(), port()
 			newRelay(t, front, back, fate)
-			var log logged
+			var log testkit.Log
 			var r *recording
 			var sent string
 			if weCall {
@@ -141,11 +142,11 @@ func TestSRTThroughLoss(t *testing.T) {
 				r = record(t, openSoon(t, fmt.Sprintf("srt://127.0.0.1:%d?latency=3s&connect_timeout=25s", front), Options{}))
 				r.wait(t)
 			} else {
-				r = record(t, openSoon(t, fmt.Sprintf("srt://127.0.0.1:%d?mode=listener&latency=3s", back), Options{Log: log.logger()}))
+				r = record(t, openSoon(t, fmt.Sprintf("srt://127.0.0.1:%d?mode=listener&latency=3s", back), Options{Log: log.Logger()}))
 				var p *process
 				p, sent = sendSRT(t, path, fmt.Sprintf("srt://127.0.0.1:%d?mode=caller&connect_timeout=25000", front))
 				if err := p.wait(); err != nil {
-					t.Fatalf("ffmpeg: %v: %s", err, p.said())
+					t.Fatalf("ffmpeg: %v: %s", err, p.said.String())
 				}
 				await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
 				await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
@@ -188,12 +189,12 @@ func TestSRTTooLate(t *testing.T) {
 		}
 		return 1, false
 	})
-	var log logged
-	r := record(t, openSoon(t, fmt.Sprintf("srt://127.0.0.1:%d?mode=listener&latency=300", back), Options{Log: log.logger()}))
+	var log testkit.Log
+	r := record(t, openSoon(t, fmt.Sprintf("srt://127.0.0.1:%d?mode=listener&latency=300", back), Options{Log: log.Logger()}))
 	// The peer's latency would be taken over.
 	p, sent := sendSRT(t, path, fmt.Sprintf("srt://127.0.0.1:%d?mode=caller&latency=20000", front))
 	if err := p.wait(); err != nil {
-		t.Fatalf("ffmpeg: %v: %s", err, p.said())
+		t.Fatalf("ffmpeg: %v: %s", err, p.said.String())
 	}
 	await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
 	await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })

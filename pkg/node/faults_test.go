@@ -18,6 +18,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/node"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // faultyNode is a node that runs in the test, on a file system whose disk can be
@@ -26,7 +27,7 @@ type faultyNode struct {
 	*testNode
 	fault  atomic.Pointer[func(fsx.Op) error]
 	faults *fsx.Faults
-	out    *lockedText
+	out    *testkit.Log
 }
 
 // runIn runs a configured node in the test until it ends.
@@ -123,7 +124,7 @@ func TestDiskFaults(t *testing.T) {
 			if n := main.faults.Fired(); n == 0 {
 				t.Error("the disk did not fail")
 			}
-			if n := strings.Count(main.out.String(), stopped); n != 1 {
+			if n := main.out.Count(stopped); n != 1 {
 				t.Errorf("it is told %d times", n)
 			}
 		})

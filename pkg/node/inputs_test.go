@@ -3,7 +3,6 @@ package node_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,11 +15,12 @@ import (
 	"github.com/twindvr/twindvr/pkg/ingest"
 	"github.com/twindvr/twindvr/pkg/node"
 	"github.com/twindvr/twindvr/pkg/serve"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // inProcess runs a node in the test's own process, so that what it leaves
 // behind is found. end stops it.
-func inProcess(t *testing.T, text string) (n *node.Node, log *lockedText, end func()) {
+func inProcess(t *testing.T, text string) (n *node.Node, log *testkit.Log, end func()) {
 	t.Helper()
 	return inProcessOn(t, text, node.Options{})
 }
@@ -42,12 +42,12 @@ func configOf(t *testing.T, text string) *config.Config {
 }
 
 // inProcessOn is inProcess with options of the test's: a file system, a clock.
-func inProcessOn(t *testing.T, text string, opt node.Options) (n *node.Node, log *lockedText, end func()) {
+func inProcessOn(t *testing.T, text string, opt node.Options) (n *node.Node, log *testkit.Log, end func()) {
 	t.Helper()
 	c := configOf(t, text)
-	log = &lockedText{}
+	log = &testkit.Log{}
 	ready := make(chan struct{})
-	opt.Config, opt.Log, opt.Ready = c, slog.New(slog.NewTextHandler(log, nil)), func() { close(ready) }
+	opt.Config, opt.Log, opt.Ready = c, log.Logger(), func() { close(ready) }
 	n = node.New(opt)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

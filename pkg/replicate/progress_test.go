@@ -1,11 +1,9 @@
 package replicate
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,6 +15,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 func sized(from, to, size int) []spec {
@@ -141,40 +140,20 @@ func TestBackfillLeft(t *testing.T) {
 	})
 }
 
-// lines is a log that can be read.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), text)
-}
-
-func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
-
 // A Follower says what is to come before any of it does.
 func TestFollowBacklog(t *testing.T) {
 	b := newArchive(t, sized(0, 8, 100_000)...)
 	gate := newHalves(t)
 	p := servePeer(t, b, gate.between)
-	var log lines
-	f := startFollowing(t, newArchive(t), p, FollowOptions{Log: log.logger(), Jobs: 1})
+	var log testkit.Log
+	f := startFollowing(t, newArchive(t), p, FollowOptions{Log: log.Logger(), Jobs: 1})
 	bytes := mediaBytes(t, b)
 	until(t, "the backlog is known, and what comes counts", func() bool {
 		s := f.Stats()
 		return s.Reconciling && s.Bytes > 0 && s.Segments == 0 && s.Backlog > bytes/2
 	})
 	f.stop()
-	if log.count("broke off") != 0 || log.count("archive filled") != 0 {
+	if log.Count("broke off") != 0 || log.Count("archive filled") != 0 {
 		t.Error("nothing came, and that is said")
 	}
 }
@@ -198,10 +177,10 @@ func TestFollowBacklogAtTheLiveEdge(t *testing.T) {
 func TestFollowStopsFilling(t *testing.T) {
 	b := newArchive(t, clean(0, 50)...)
 	p := servePeer(t, b)
-	var log lines
+	var log testkit.Log
 	taken := make(chan bool, 100)
 	goOn := make(chan bool)
-	f := startFollowing(t, newArchive(t), p, FollowOptions{Log: log.logger(), OnTaken: func(r archive.Record) {
+	f := startFollowing(t, newArchive(t), p, FollowOptions{Log: log.Logger(), OnTaken: func(r archive.Record) {
 		if r.UTC < epoch.Add(40*length) { // not left to following
 			taken <- true
 			<-goOn
@@ -210,9 +189,9 @@ func TestFollowStopsFilling(t *testing.T) {
 	<-taken
 	go close(goOn)
 	f.stop()
-	n := log.count("left=0")
-	if whole := log.count("archive filled from a peer"); whole != n || log.count("broke off") != 1-whole {
-		t.Errorf("%s", log.b.String())
+	n := log.Count("left=0")
+	if whole := log.Count("archive filled from a peer"); whole != n || log.Count("broke off") != 1-whole {
+		t.Errorf("%s", log.String())
 	}
 }
 
@@ -230,8 +209,8 @@ func TestFollowEveryCursorGone(t *testing.T) {
 		})
 	})
 	clock := newManualClock()
-	var log lines
-	f := startFollowing(t, newArchive(t), p, FollowOptions{Clock: clock, MaxRetry: time.Second, Log: log.logger()})
+	var log testkit.Log
+	f := startFollowing(t, newArchive(t), p, FollowOptions{Clock: clock, MaxRetry: time.Second, Log: log.Logger()})
 	for range 4 {
 		n := asked.Load()
 		until(t, "asked again", func() bool {
@@ -242,7 +221,7 @@ func TestFollowEveryCursorGone(t *testing.T) {
 	until(t, "known", func() bool { return f.Stats().Err != nil })
 	f.stop()
 	// With a clock that stands nothing more is asked: this would spin.
-	if n := log.count("out of reach"); n != 1 {
+	if n := log.Count("out of reach"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
 }
@@ -269,8 +248,8 @@ func TestLostWhilePending(t *testing.T) {
 // An archive that cannot be written is said once, whichever file it is about.
 func TestWriteFailedOnce(t *testing.T) {
 	p := servePeer(t, newArchive(t))
-	var log lines
-	f := NewFollower(newArchive(t), p.client, FollowOptions{Log: log.logger()})
+	var log testkit.Log
+	f := NewFollower(newArchive(t), p.client, FollowOptions{Log: log.Logger()})
 	full := func(name string) error {
 		return &archive.WriteError{Path: name, Err: &fs.PathError{Op: "write", Path: name, Err: syscall.ENOSPC}}
 	}
@@ -279,7 +258,7 @@ func TestWriteFailedOnce(t *testing.T) {
 	}
 	f.writeFailed(nil)
 	f.writeFailed(full("d"))
-	if n := log.count("cannot be written"); n != 2 {
+	if n := log.Count("cannot be written"); n != 2 {
 		t.Errorf("said %d times, want 2", n)
 	}
 	if a, b := causeOf(full("a")), causeOf(full("b")); a != b {
@@ -301,10 +280,10 @@ func TestReconcileAskedWhilePausing(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	})
-	var log lines
+	var log testkit.Log
 	// The clock stands.
-	f := startFollowing(t, newArchive(t), p, FollowOptions{Clock: newManualClock(), MaxRetry: time.Minute, Log: log.logger()})
-	until(t, "it broke off", func() bool { return log.count("broke off") == 1 })
+	f := startFollowing(t, newArchive(t), p, FollowOptions{Clock: newManualClock(), MaxRetry: time.Minute, Log: log.Logger()})
+	until(t, "it broke off", func() bool { return log.Count("broke off") == 1 })
 	refuse.Store(false)
 	f.writeFailed(&archive.WriteError{Path: "a", Err: syscall.ENOSPC})
 	f.writeFailed(nil)

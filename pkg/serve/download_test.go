@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/render"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -279,30 +278,12 @@ func TestDownloadEndsEarly(t *testing.T) {
 	}
 }
 
-// logged is a log that a test reads.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // TestClientsThatClose: a player that seeks or closes is no news; what the archive
 // does not give is.
 func TestClientsThatClose(t *testing.T) {
 	x := newTheatre(t, cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second, Bitrate: 6_000_000}), 2*time.Second, 0)...)
-	var log logged
-	x.h.log = slog.New(slog.NewTextHandler(&log, nil))
+	var log testkit.Log
+	x.h.log = log.Logger()
 	for _, ext := range []string{".mp4", ".ts"} {
 		for range 20 {
 			c, err := net.Dial("tcp", x.Listener.Addr().String())
