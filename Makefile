@@ -17,7 +17,7 @@ TIMEOUT ?= 15m
 # Further flags of go test.
 TESTFLAGS ?=
 
-.PHONY: all deb deb-test install-files build page web web-test demo test check bench chaos generate clean install uninstall deps fuzz
+.PHONY: all deb deb-test install-files build page web web-test demo test check bench bench-compare chaos generate clean install uninstall deps fuzz
 
 all: build
 
@@ -80,6 +80,11 @@ check:
 # bench [BENCHFLAGS='-only udp,file -runs 5'] [FIGURES=scripts/bench].
 bench: build
 	@scripts/bench.sh $(if $(FIGURES),-figures $(FIGURES))
+
+# The benchmarks of the hot paths, of a revision and of this tree: make
+# bench-compare REV=HEAD~1 [BENCH=Demuxer] [COUNT=6] [BENCHTIME=0.3s].
+bench-compare:
+	@COUNT='$(COUNT)' BENCHTIME='$(BENCHTIME)' BENCH='$(BENCH)' scripts/bench-compare.sh '$(REV)'
 
 # The fault suite (CHAOS.md): make chaos [SCENARIO=name,…] [SEED=n] [TIME=1m]
 # [BITRATE=bit/s] [JOBS=n] [SHORT=1] [FIGURES=CHAOS.md] [CHAOSFLAGS=…].

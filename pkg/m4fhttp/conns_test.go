@@ -20,7 +20,7 @@ import (
 )
 
 // bounded runs Serve with a bound on connections.
-func bounded(t *testing.T, h http.Handler, o ServeOptions) string {
+func bounded(t testing.TB, h http.Handler, o ServeOptions) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
