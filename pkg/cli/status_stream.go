@@ -107,14 +107,18 @@ func (d *details) inputs(s *serve.StreamStatus) {
 func counts(in *serve.InputStatus) string {
 	out := archive.NearBytes(in.Bytes) + " received"
 	for _, c := range []struct {
-		n    int64
-		what string
+		n         int64
+		one, more string
 	}{
-		{lostAt(in), "packets lost"}, {in.Errored, "marked as wrong"}, {in.Recovered, "recovered"}, {in.Dropped, "dropped by the kernel"},
-		{in.Errors, "errors"}, {in.Reconnects, "times opened anew"}, {in.Damaged, "damaged segments"}, {in.Unwritten, "segments that the disk was too slow for"},
+		{lostAt(in), "packet lost", "packets lost"}, {in.Errored, "marked as wrong", ""}, {in.Recovered, "recovered", ""},
+		{in.Dropped, "dropped by the kernel", ""}, {in.Errors, "error", "errors"}, {in.Reconnects, "time opened anew", "times opened anew"},
+		{in.Damaged, "damaged segment", "damaged segments"}, {in.Unwritten, "segment that the disk was too slow for", "segments that the disk was too slow for"},
 	} {
-		if c.n > 0 {
-			out += fmt.Sprintf(", %d %s", c.n, c.what)
+		switch {
+		case c.n > 1 && c.more != "":
+			out += fmt.Sprintf(", %d %s", c.n, c.more)
+		case c.n > 0:
+			out += fmt.Sprintf(", %d %s", c.n, c.one)
 		}
 	}
 	if in.ClockError != 0 {

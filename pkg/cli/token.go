@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -128,9 +129,22 @@ func (o *tokenOptions) run(io IO, args []string) error {
 		if text, err = withToken(args[0], text); err != nil {
 			return err
 		}
+		if u, _ := url.Parse(args[0]); !namesStream(u.Path, o.stream) {
+			fmt.Fprintf(io.Err, "twindvr: the token opens %s, which %s does not name\n", o.stream, args[0])
+		}
 	}
 	_, err = fmt.Fprintln(io.Out, text)
 	return err
+}
+
+// namesStream says whether a path may be one of a stream that a token opens. Proxies
+// put something ahead of it.
+func namesStream(path, stream string) bool {
+	begin, open := strings.CutSuffix(stream, "*")
+	if !open {
+		begin += "/"
+	}
+	return strings.Contains(path, "/"+begin)
 }
 
 // withToken is a URL with a token in its query, in place of one that is there.

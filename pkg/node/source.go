@@ -228,8 +228,9 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 		opt.FirstSilence = 0
 	}
 	err = ingest.Pump(ctx, w, seg, opt)
-	ingest.Finish(seg, src, err)
 	w.observe()
+	ingest.Finish(seg, src, err)
+	w.count() // what was held back until now did not come now
 	rec.close()
 	kept.close()
 	c.settle()
@@ -372,6 +373,14 @@ type watched struct {
 func (w *watched) Read(ctx context.Context) (*ingest.Batch, error) {
 	w.observe()
 	return w.Source.Read(ctx)
+}
+
+// count takes what a run has brought and lost.
+func (w *watched) count() {
+	c := w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats, c.io = w.seg.Stats(), w.Source.Stats()
 }
 
 // observe runs on the pump's goroutine, as the segmenter does.

@@ -96,8 +96,12 @@ func noCall(w http.ResponseWriter, r *http.Request) {
 		m4fhttp.WriteProblem(w, http.StatusMethodNotAllowed, "%s%s takes %s, not %s", apiPath, call, methods, m4fhttp.Clip(r.Method))
 		return
 	}
-	m4fhttp.WriteProblem(w, http.StatusNotFound, "the API has no %s; it has %s, and %sopenapi.json describes them",
-		m4fhttp.Clip(call), strings.Join(slices.Sorted(maps.Keys(apiCalls)), ", "), apiPath)
+	none := "the API has no " + m4fhttp.Clip(call)
+	if call == "" {
+		none = "name a call of the API"
+	}
+	m4fhttp.WriteProblem(w, http.StatusNotFound, "%s; it has %s, and %sopenapi.json describes them",
+		none, strings.Join(slices.Sorted(maps.Keys(apiCalls)), ", "), apiPath)
 }
 
 // isStream says whether a path below the API is a file of a stream whose name

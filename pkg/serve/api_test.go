@@ -443,6 +443,7 @@ func TestAPIHasNoSuchCall(t *testing.T) {
 		{"GET", "keeps/final?stream=sport/hd", "", 405, "DELETE", "takes DELETE"},
 		{"DELETE", "keeps/", "", 404, "", "the API has no keeps/; it has backfill"},
 		{"GET", "stream", "", 404, "", "the API has no stream; it has backfill"},
+		{"GET", "", "", 404, "", "name a call of the API; it has backfill"},
 		{"POST", "sport/hd", "{}", 404, "", "openapi.json"},
 	} {
 		r := httptest.NewRequest(c.method, "http://localhost/api/v1/"+c.target, strings.NewReader(c.body))

@@ -15,6 +15,7 @@ import (
 	"github.com/Eyevinn/mp4ff/mp4"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -75,16 +76,16 @@ func over(t testing.TB, segs []*m4f.Segment) (x *theatre, list string) {
 // TestPlaysAcross: gaps, new timelines and the wrap of the clock are breaks of the
 // playlist, and every sample of the archive is played.
 func TestPlaysAcross(t *testing.T) {
-	needTools(t, "ffprobe")
+	testkit.Need(t, "ffprobe")
 	plain := func(at int64) []*m4f.Segment {
-		return cutUp(generate(t, testsrc.Options{StartPTS: at, Duration: 20 * time.Second}), 4*time.Second, 0)
+		return cutUp(testkit.Stream(t, testsrc.Options{StartPTS: at, Duration: 20 * time.Second}), 4*time.Second, 0)
 	}
 	for name, c := range map[string]struct {
 		segs   []*m4f.Segment
 		breaks int
 	}{
 		"a gap":                  {slices.Delete(plain(90000), 2, 3), 1},
-		"new timelines":          {cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 20 * time.Second, RestartEvery: 7 * time.Second}), 4*time.Second, 0), 2},
+		"new timelines":          {cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * time.Second, RestartEvery: 7 * time.Second}), 4*time.Second, 0), 2},
 		"the wrap in a segment":  {plain(m4f.Wrap - 10*m4f.Timescale), 1},
 		"the wrap at a segment":  {plain(m4f.Wrap - 8*m4f.Timescale), 1},
 		"the wrap and a picture": {plain(m4f.Wrap - 8*m4f.Timescale + 3600), 1},
@@ -108,7 +109,7 @@ func TestPlaysAcross(t *testing.T) {
 // TestSoundsPlay: sounds in several languages and codecs are renditions, each of
 // which is played whole.
 func TestSoundsPlay(t *testing.T) {
-	needTools(t, "ffmpeg", "ffprobe")
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	ts := encoded(t, "-f lavfi -i testsrc2=s=96x64:r=25:d=8 -f lavfi -i sine=440:r=48000:d=8 -map 0 -map 1 -map 1 -map 1"+
 		" -c:v libx264 -preset ultrafast -g 25 -c:a:0 aac -c:a:1 aac -c:a:2 ac3 -metadata:s:a:0 language=deu -metadata:s:a:1 language=eng -metadata:s:a:2 language=deu")
 	segs := cutUp(ts, 2*time.Second, 0)
@@ -147,7 +148,7 @@ func TestSoundsPlay(t *testing.T) {
 
 // TestCodecsPlay: players are told what each codec is, and play it.
 func TestCodecsPlay(t *testing.T) {
-	needTools(t, "ffmpeg", "ffprobe")
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	video, sound := "-f lavfi -i testsrc2=s=96x64:r=25:d=6 ", "-f lavfi -i sine=440:r=48000:d=6 "
 	for _, c := range []struct{ name, args, says string }{
 		{"hevc", video + sound + "-c:v libx265 -preset ultrafast -x265-params keyint=25:open-gop=1:bframes=3:log-level=none -pix_fmt yuv420p -c:a libopus", `CODECS="hvc1.1.6.L30.90,opus",RESOLUTION=96x64,FRAME-RATE=25.000`},
@@ -184,7 +185,7 @@ func TestCodecsPlay(t *testing.T) {
 // is good for the segments behind it. (ffmpeg does not read a second one; it plays transport stream
 // segments.)
 func TestInitChanges(t *testing.T) {
-	needTools(t, "ffmpeg", "ffprobe")
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	var segs []*m4f.Segment
 	for i, size := range []string{"96x64", "128x96"} {
 		ts := encoded(t, "-f lavfi -i testsrc2=s="+size+":r=25:d=6 -f lavfi -i sine=440:r=48000:d=6 -c:v libx264 -preset ultrafast -g 25 -c:a aac")
@@ -198,7 +199,7 @@ func TestInitChanges(t *testing.T) {
 	if n := strings.Count(x.get(t, "/example/"+strings.Replace(list, "m3u8", "mpd", 1)), "<Period"); n != 2 {
 		t.Errorf("%d periods", n)
 	}
-	out, _ := run(t, "ffprobe", "-v", "error", "-select_streams", "v", "-count_frames", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", x.URL+"/example/"+list+"?format=ts")
+	out, _ := testkit.Run(t, "ffprobe", "-v", "error", "-select_streams", "v", "-count_frames", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", x.URL+"/example/"+list+"?format=ts")
 	if f := strings.Fields(out); len(f) == 0 || f[0] != "300" {
 		t.Errorf("as a transport stream: %s pictures", out)
 	}
@@ -211,7 +212,7 @@ func TestInitChanges(t *testing.T) {
 		if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, says := run(t, "ffprobe", "-v", "warning", "-select_streams", "v", "-count_frames", "-show_entries", "stream=width,nb_read_frames", "-of", "csv=p=0", name)
+		out, says := testkit.Run(t, "ffprobe", "-v", "warning", "-select_streams", "v", "-count_frames", "-show_entries", "stream=width,nb_read_frames", "-of", "csv=p=0", name)
 		if want := []string{"96,150", "128,150"}[i]; strings.TrimSpace(out) != want || says != "" {
 			t.Errorf("part %d: %s, want %s; %s", i, out, want, says)
 		}
@@ -222,7 +223,7 @@ func TestInitChanges(t *testing.T) {
 // presented. Browsers leave holes behind breaks otherwise, as long as pictures are
 // reordered.
 func TestDecodedWhenShown(t *testing.T) {
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 16 * time.Second}), 4*time.Second, 0)
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 16 * time.Second}), 4*time.Second, 0)
 	x, list := over(t, segs)
 	for _, choice := range []string{"va", "v"} {
 		for i, uri := range uris(x.get(t, "/example/hls/"+choice+"/"+list))[1:] {
@@ -284,8 +285,8 @@ func TestDataStaysOut(t *testing.T) {
 
 // TestLists: each kind of live playlist plays, and says what it is.
 func TestLists(t *testing.T) {
-	needTools(t, "ffmpeg")
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 80 * time.Second}), 4*time.Second, 0)
+	testkit.Need(t, "ffmpeg")
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 80 * time.Second}), 4*time.Second, 0)
 	x := newTheatre(t, segs...)
 	x.clock.Advance(81 * time.Second)
 	begin := begins.Unix()
@@ -325,7 +326,7 @@ func TestLists(t *testing.T) {
 		t.Errorf("%s", master)
 	}
 	// ffmpeg begins three entries before the end.
-	_, says := run(t, "ffmpeg", "-v", "warning", "-nostdin", "-i", x.URL+"/example/index.m3u8", "-t", "8", "-f", "null", "-")
+	_, says := testkit.Run(t, "ffmpeg", "-v", "warning", "-nostdin", "-i", x.URL+"/example/index.m3u8", "-t", "8", "-f", "null", "-")
 	if says != "" {
 		t.Errorf("ffmpeg says of the live playlist: %s", says)
 	}
@@ -334,13 +335,14 @@ func TestLists(t *testing.T) {
 // TestAnswers: what is not there is told of, HEAD is like GET, and what may change
 // is not kept.
 func TestAnswers(t *testing.T) {
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 24 * time.Second}), 4*time.Second, 0)
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 24 * time.Second}), 4*time.Second, 0)
 	segs[3].Header.Flags |= m4f.Damaged
 	x, list := over(t, segs)
 	media := uris(x.get(t, "/example/hls/va/"+list))
 	at := begins.Unix()
 	for path, says := range map[string]string{
 		"/nothing/index.m3u8": "there is no stream nothing here; there is example",
+		"/example/":           "name a file of the stream; it has index.m3u8",
 		"/example/indx.m3u8":  "a stream has no indx.m3u8; it has index.m3u8, archive-FROM-DURATION.m3u8",
 		"/example/hls/va/" + strings.Replace(media[0], "init", "in", 1): "a stream has no",
 		"/example/archive-1-10.m3u8":                                    "the archive of this stream is from 2026-11-22T12:00:00Z",

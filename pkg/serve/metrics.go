@@ -42,6 +42,9 @@ type promLog struct{ log *slog.Logger }
 func (l promLog) Println(v ...any) {
 	for _, x := range v {
 		if err, ok := x.(error); ok {
+			if clientGone(err) {
+				return
+			}
 			l.log.Warn("some metrics cannot be told", "err", err)
 			return
 		}

@@ -2,20 +2,24 @@ package serve
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // told is a node whose status is given.
@@ -121,6 +125,19 @@ func TestMetrics(t *testing.T) {
 }
 
 // Metrics are for the machine itself, as the API is.
+// TestScrapeGoesAway: who closes the connection is no trouble of the node's.
+func TestScrapeGoesAway(t *testing.T) {
+	var log testkit.Log
+	l := promLog{log.Logger()}
+	l.Println("error encoding and sending metric family: ", &net.OpError{Op: "write", Err: syscall.EPIPE})
+	if log.String() != "" {
+		t.Error(log.String())
+	}
+	if l.Println("error gathering metrics: ", errors.New("wrong")); !strings.Contains(log.String(), "err=wrong") {
+		t.Error(log.String())
+	}
+}
+
 func TestMetricsAreGuarded(t *testing.T) {
 	h := metricsHandler(t, busy(1))
 	r := httptest.NewRequest("GET", "/metrics", nil)

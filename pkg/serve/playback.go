@@ -183,8 +183,12 @@ func (h *Handler) nothing(path, missing string) error {
 					files = append(files, f)
 				}
 			}
-			return m4fhttp.Problemf(http.StatusNotFound, "a stream has no %s; it has %s (FROM and UTC in Unix seconds, DURATION in seconds)",
-				m4fhttp.Clip(path[at+1:]), strings.Join(files, ", "))
+			none := "a stream has no " + m4fhttp.Clip(path[at+1:])
+			if path[at+1:] == "" {
+				none = "name a file of the stream"
+			}
+			return m4fhttp.Problemf(http.StatusNotFound, "%s; it has %s (FROM and UTC in Unix seconds, DURATION in seconds)",
+				none, strings.Join(files, ", "))
 		}
 	}
 	return m4fhttp.Problemf(http.StatusNotFound, "nothing is served at this address; try /STREAM/index.m3u8, /api/v1/streams, or /STREAM/m4f/info")
