@@ -1,11 +1,9 @@
 package render
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +15,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -105,31 +104,10 @@ func export(t testing.TB, a Archive, opt Options) (string, Result) {
 	return name, res
 }
 
-func needFFmpeg(t testing.TB) {
-	t.Helper()
-	for _, p := range []string{"ffmpeg", "ffprobe"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("1 test needs %s", p)
-		}
-	}
-}
-
-// command returns what a command writes, and what it says.
-func command(t testing.TB, name string, args ...string) (out, says string) {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, e.String())
-	}
-	return o.String(), e.String()
-}
-
 // decoded is the hash of each decoded picture of a file.
 func decoded(t testing.TB, file string) []string {
 	t.Helper()
-	out, says := command(t, "ffmpeg", "-v", "error", "-i", file, "-map", "0:v", "-fps_mode", "passthrough", "-autoscale", "0", "-f", "framemd5", "-")
+	out, says := testkit.Run(t, "ffmpeg", "-v", "error", "-i", file, "-map", "0:v", "-fps_mode", "passthrough", "-autoscale", "0", "-f", "framemd5", "-")
 	if says != "" {
 		t.Errorf("ffmpeg says of %s: %s", file, says)
 	}
@@ -156,7 +134,7 @@ type stream struct {
 func probe(t testing.TB, file string) []stream {
 	t.Helper()
 	var p struct{ Streams []stream }
-	out, says := command(t, "ffprobe", "-v", "error", "-count_packets", "-show_streams", "-of", "json", file)
+	out, says := testkit.Run(t, "ffprobe", "-v", "error", "-count_packets", "-show_streams", "-of", "json", file)
 	if err := json.Unmarshal([]byte(out), &p); err != nil {
 		t.Fatal(err)
 	}

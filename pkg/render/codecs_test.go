@@ -13,6 +13,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/mpegts"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // TestCodecsPlay exports every audio codec that ffmpeg can encode, in both
@@ -20,7 +21,7 @@ import (
 // channels and duration are those of the source, and it decodes without an
 // error to as much sound.
 func TestCodecsPlay(t *testing.T) {
-	needFFmpeg(t)
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	dir := t.TempDir()
 	for _, c := range []struct {
 		name, args string
@@ -37,7 +38,7 @@ func TestCodecsPlay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			name := filepath.Join(dir, c.name+".ts")
 			args := "-v error -nostdin -y -f lavfi -i testsrc2=s=96x64:r=25:d=4 -f lavfi -i sine=440:r=48000:d=4 -c:v libx264 -preset ultrafast -g 25 -threads 1 " + c.args + " -f mpegts " + name
-			command(t, "ffmpeg", strings.Fields(args)...)
+			testkit.Run(t, "ffmpeg", strings.Fields(args)...)
 			ts, err := os.ReadFile(name)
 			if err != nil {
 				t.Fatal(err)
@@ -45,7 +46,7 @@ func TestCodecsPlay(t *testing.T) {
 			a := newMemory(record(ts, 2*second)...)
 			for _, fast := range []bool{false, true} {
 				file, _ := export(t, a, Options{Faststart: fast})
-				out, says := command(t, "ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", "stream=codec_name,sample_rate,channels,duration", "-of", "csv=p=0", file)
+				out, says := testkit.Run(t, "ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", "stream=codec_name,sample_rate,channels,duration", "-of", "csv=p=0", file)
 				f := strings.Split(strings.Trim(strings.Split(out, "\n")[0], ","), ",")
 				if says != "" || len(f) != 4 || strings.Join(f[:3], ",") != c.want {
 					t.Fatalf("faststart %v: ffprobe reads %s, want %s; it says %q", fast, out, c.want, says)
@@ -58,7 +59,7 @@ func TestCodecsPlay(t *testing.T) {
 				}
 				rate, _ := strconv.Atoi(f[1])
 				channels, _ := strconv.Atoi(f[2])
-				pcm, says := command(t, "ffmpeg", "-v", "error", "-nostdin", "-i", file, "-map", "0:a:0", "-f", "s16le", "-c:a", "pcm_s16le", "-")
+				pcm, says := testkit.Run(t, "ffmpeg", "-v", "error", "-nostdin", "-i", file, "-map", "0:a:0", "-f", "s16le", "-c:a", "pcm_s16le", "-")
 				if n := len(pcm) / 2 / channels; says != "" || n < rate*39/10 || n > rate*41/10 {
 					t.Errorf("faststart %v: %d samples decoded at %d Hz; ffmpeg says %q", fast, n, rate, says)
 				}
@@ -72,13 +73,13 @@ func TestCodecsPlay(t *testing.T) {
 // of the segment in which it changes have the entry of its first. (Of several
 // entries in a fragmented file ffmpeg uses one.)
 func TestLayoutChanges(t *testing.T) {
-	needFFmpeg(t)
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	dir := t.TempDir()
 	var ts []byte
 	for k, channels := range []int{2, 6} {
 		name := filepath.Join(dir, fmt.Sprint(k))
 		args := fmt.Sprintf("-v error -nostdin -y -f lavfi -i testsrc2=s=96x64:r=25:d=4 -f lavfi -i sine=440:r=48000:d=4 -c:v libx264 -preset ultrafast -g 25 -threads 1 -c:a aac -ac %d -mpegts_flags latm+initial_discontinuity -output_ts_offset %d -f mpegts %s", channels, 4*k, name)
-		command(t, "ffmpeg", strings.Fields(args)...)
+		testkit.Run(t, "ffmpeg", strings.Fields(args)...)
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -105,7 +106,7 @@ func TestLayoutChanges(t *testing.T) {
 // TestG711Plays exports G.711 that came as access units, of two channels and 16
 // kHz, and has ffmpeg read every byte of it.
 func TestG711Plays(t *testing.T) {
-	needFFmpeg(t)
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	for codec, format := range map[m4f.Codec]string{m4f.CodecALaw: "alaw", m4f.CodecMuLaw: "mulaw"} {
 		p := mpegts.NewProgram(1, 0x101, []mpegts.Track{{PID: 0x101, StreamType: 0x90, Codec: codec}})
 		var segs []*m4f.Segment
@@ -125,11 +126,11 @@ func TestG711Plays(t *testing.T) {
 		s.Close()
 		for _, fast := range []bool{false, true} {
 			file, _ := export(t, newMemory(segs...), Options{Faststart: fast})
-			out, says := command(t, "ffprobe", "-v", "error", "-show_entries", "stream=codec_name,sample_rate,channels,duration", "-of", "csv=p=0", file)
+			out, says := testkit.Run(t, "ffprobe", "-v", "error", "-show_entries", "stream=codec_name,sample_rate,channels,duration", "-of", "csv=p=0", file)
 			if got := "pcm_" + format + ",16000,2,4.000000"; says != "" || strings.TrimSpace(out) != got {
 				t.Errorf("faststart %v: ffprobe reads %s, want %s; it says %q", fast, out, got, says)
 			}
-			raw, says := command(t, "ffmpeg", "-v", "error", "-nostdin", "-i", file, "-map", "0:a", "-c", "copy", "-f", format, "-")
+			raw, says := testkit.Run(t, "ffmpeg", "-v", "error", "-nostdin", "-i", file, "-map", "0:a", "-c", "copy", "-f", format, "-")
 			if raw != string(want) || says != "" {
 				t.Errorf("faststart %v: %d bytes of %d; ffmpeg says %q", fast, len(raw), len(want), says)
 			}

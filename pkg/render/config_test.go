@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // encode makes a transport stream with ffmpeg.
 func encode(t *testing.T, args ...string) (string, []byte) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "clip.ts")
-	command(t, "ffmpeg", append(append([]string{"-v", "error"}, args...), "-f", "mpegts", name)...)
+	testkit.Run(t, "ffmpeg", append(append([]string{"-v", "error"}, args...), "-f", "mpegts", name)...)
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +25,7 @@ func encode(t *testing.T, args ...string) (string, []byte) {
 // TestConfigurationChanges: a stream whose picture size and sampling rate
 // change stays in its tracks, and ffmpeg decodes every picture of it.
 func TestConfigurationChanges(t *testing.T) {
-	needFFmpeg(t)
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	for _, codec := range [][]string{
 		{"-c:v", "libx264", "-preset", "ultrafast", "-g", "25"},
 		{"-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "keyint=25:min-keyint=25:open-gop=0:log-level=none"},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -55,10 +56,10 @@ func (b bounded) Bounds() (oldest, newest m4f.UTC, err error) {
 // find a way around.
 func downloadCases(t *testing.T) map[string][]*m4f.Segment {
 	cases := map[string][]*m4f.Segment{}
-	cases["plain"] = record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second}), 2*second)
-	cases["wrap"] = record(testStream(t, testsrc.Options{StartPTS: m4f.Wrap - 10*m4f.Timescale, Duration: 20 * second}), 2*second)
+	cases["plain"] = record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second}), 2*second)
+	cases["wrap"] = record(testkit.Stream(t, testsrc.Options{StartPTS: m4f.Wrap - 10*m4f.Timescale, Duration: 20 * second}), 2*second)
 	cases["gap"] = slices.Delete(slices.Clone(cases["wrap"]), 2, 4)
-	cases["restarts"] = record(testStream(t, testsrc.Options{StartPTS: 5 * m4f.Wrap / 7, Duration: 40 * second, RestartEvery: 7 * second}), 2*second)
+	cases["restarts"] = record(testkit.Stream(t, testsrc.Options{StartPTS: 5 * m4f.Wrap / 7, Duration: 40 * second, RestartEvery: 7 * second}), 2*second)
 	for round := range int64(3) {
 		for _, s := range cases["plain"][:3] {
 			again := *s
@@ -66,7 +67,7 @@ func downloadCases(t *testing.T) map[string][]*m4f.Segment {
 			cases["loop"] = append(cases["loop"], &again)
 		}
 	}
-	ts := testStream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 24 * second})
+	ts := testkit.Stream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 24 * second})
 	damaged, begun, ended := torn(ts, record(ts, 8*second))
 	cases["torn"] = slices.Concat(damaged(0.65), begun(0.72), ended(0.58))
 	cases["torn late"] = slices.Concat(damaged(0.2), begun(0.3))
@@ -135,7 +136,7 @@ func checkRanges(t *testing.T, d *Download, want []byte) {
 
 // TestDownloadConfigurationChanges: parameter sets that are put in count.
 func TestDownloadConfigurationChanges(t *testing.T) {
-	needFFmpeg(t)
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	a := stored(t, twoSizes(t)...)
 	want, _ := exportBytes(t, bounded{a}, Options{})
 	d, err := NewDownload(context.Background(), a, Options{})
@@ -165,7 +166,7 @@ func twoSizes(t *testing.T) (segs []*m4f.Segment) {
 // TestDownloadStandsStill: what heals a span, or supersedes a part of it, changes
 // nothing of a download that has begun, and a new one is another file.
 func TestDownloadStandsStill(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second}), 2*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second}), 2*second)
 	a := stored(t, slices.Concat(segs[:3], segs[5:])...)
 	want, _ := exportBytes(t, bounded{a}, Options{})
 	d, err := NewDownload(context.Background(), a, Options{})
@@ -193,7 +194,7 @@ func TestDownloadStandsStill(t *testing.T) {
 // TestDownloadOfWhatIsOffered: what is only offered is in the file, is fetched as
 // it is written, and is the same as where it was there all the time.
 func TestDownloadOfWhatIsOffered(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 80 * second, RestartEvery: 50 * second}), 2*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 80 * second, RestartEvery: 50 * second}), 2*second)
 	for name, have := range map[string][]*m4f.Segment{
 		"a gap": slices.Concat(segs[:5], segs[35:]), "all": nil, "the start": segs[20:], "every other": everyOther(segs),
 	} {
@@ -261,7 +262,7 @@ func everyOther(segs []*m4f.Segment) (out []*m4f.Segment) {
 // TestDownloadOfWhatIsGone: a segment that vanishes ends it, and what came before
 // was right.
 func TestDownloadOfWhatIsGone(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second}), 2*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second}), 2*second)
 	a := stored(t, segs[:4]...)
 	keepAll(t, a, segs[4:]...) // an extent of its own
 	want, _ := exportBytes(t, bounded{a}, Options{})

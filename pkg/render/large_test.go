@@ -10,6 +10,7 @@ import (
 	"github.com/Eyevinn/mp4ff/mp4"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -18,7 +19,7 @@ func TestLongGaps(t *testing.T) {
 	const hours = 10 * 3600 * m4f.Timescale
 	m := newMemory()
 	for i := range int64(3) {
-		for _, s := range record(testStream(t, testsrc.Options{StartPTS: (90000 + i*hours) % m4f.Wrap, Duration: 8 * second}), 4*second) {
+		for _, s := range record(testkit.Stream(t, testsrc.Options{StartPTS: (90000 + i*hours) % m4f.Wrap, Duration: 8 * second}), 4*second) {
 			s.Header.UTC = s.Header.UTC.Add(i * hours)
 			m.add(s, s.Header)
 		}
@@ -48,7 +49,7 @@ func TestLongGaps(t *testing.T) {
 
 // TestLargeFile: with more than 4 GiB of media, the offsets have 64 bits.
 func TestLargeFile(t *testing.T) {
-	m := newMemory(record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 8 * second}), 4*second)...)
+	m := newMemory(record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 8 * second}), 4*second)...)
 	p, err := makePlan(m, Options{})
 	if err != nil {
 		t.Fatal(err)

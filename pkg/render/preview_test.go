@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // TestPreview: the picture at a time is the last keyframe up to it, decodes to the
 // same as in the stream, and is little else.
 func TestPreview(t *testing.T) {
-	needFFmpeg(t)
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	for _, codec := range [][]string{
 		{"-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2"},
 		{"-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "keyint=25:min-keyint=25:log-level=none"},

@@ -146,20 +146,6 @@ func chunkOffsets(stbl *mp4.StblBox) []uint64 {
 	return out
 }
 
-// testStream makes a transport stream with numbered pictures.
-func testStream(t testing.TB, opt testsrc.Options) []byte {
-	t.Helper()
-	g, err := testsrc.New(opt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var buf bytes.Buffer
-	if _, err := g.WriteTo(&buf); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
 // pictures is the numbers of a video track's pictures in decode order.
 func pictures(video []exported) []uint64 {
 	var out []uint64

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -76,7 +77,7 @@ func TestExportIsUnbroken(t *testing.T) {
 		"plain": 90000, "across the wrap": m4f.Wrap - 10*m4f.Timescale, "the wrap inside the first segment": m4f.Wrap - 7200, "from 0": 0,
 	} {
 		t.Run(name, func(t *testing.T) {
-			segs := record(testStream(t, testsrc.Options{StartPTS: at, Duration: 20 * second}), 4*second)
+			segs := record(testkit.Stream(t, testsrc.Options{StartPTS: at, Duration: 20 * second}), 4*second)
 			tracks := bothFormats(t, newMemory(segs...), Options{})
 			checkUnbroken(t, tracks, 0, 500)
 		})
@@ -87,7 +88,7 @@ func TestExportIsUnbroken(t *testing.T) {
 // apart, with drift, flags and order of arrival of their own, write the same
 // bytes.
 func TestTwinsExportAlike(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: m4f.Wrap - 10*m4f.Timescale, Duration: 40 * second, RestartEvery: 17 * second}), 4*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: m4f.Wrap - 10*m4f.Timescale, Duration: 40 * second, RestartEvery: 17 * second}), 4*second)
 	gap := slices.Delete(slices.Clone(segs), 3, 5)
 	for _, segs := range [][]*m4f.Segment{segs, gap} {
 		for _, fast := range []bool{false, true} {
@@ -114,7 +115,7 @@ func TestTwinsExportAlike(t *testing.T) {
 // TestGapStandsStill: what is missing inside a timeline takes its time.
 func TestGapStandsStill(t *testing.T) {
 	for _, at := range []int64{90000, m4f.Wrap - 9*m4f.Timescale} {
-		segs := record(testStream(t, testsrc.Options{StartPTS: at, Duration: 24 * second}), 4*second)
+		segs := record(testkit.Stream(t, testsrc.Options{StartPTS: at, Duration: 24 * second}), 4*second)
 		lost := segs[2].Header
 		without := slices.Delete(slices.Clone(segs), 2, 3)
 		_, res := exportBytes(t, newMemory(without...), Options{})
@@ -139,7 +140,7 @@ func TestGapStandsStill(t *testing.T) {
 // where the old one ended, whatever the clock says of the pause.
 func TestNewTimelineFollows(t *testing.T) {
 	const restart = 250 // pictures
-	segs := record(testStream(t, testsrc.Options{StartPTS: 5 * m4f.Wrap / 7, Duration: 20 * second, RestartEvery: 10 * second}), 4*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 5 * m4f.Wrap / 7, Duration: 20 * second, RestartEvery: 10 * second}), 4*second)
 	want, res := exportBytes(t, newMemory(segs...), Options{})
 	if len(res.Gaps) != 0 {
 		t.Errorf("gaps %v where one timeline follows the other", res.Gaps)
@@ -183,7 +184,7 @@ func TestNewTimelineFollows(t *testing.T) {
 
 // TestLoopedSource: a source that repeats itself has the same segments again.
 func TestLoopedSource(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 12 * second}), 4*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 12 * second}), 4*second)
 	m := newMemory()
 	for round := range int64(3) {
 		for _, s := range segs {
@@ -201,7 +202,7 @@ func TestLoopedSource(t *testing.T) {
 // TestPartsJoin: where the view shows parts of segments, each picture and each
 // frame of sound is there once.
 func TestPartsJoin(t *testing.T) {
-	ts := testStream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 24 * second})
+	ts := testkit.Stream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 24 * second})
 	whole := record(ts, 8*second)
 	want := bothFormats(t, newMemory(whole...), Options{})
 	damaged, begun, ended := torn(ts, whole)
@@ -285,7 +286,7 @@ func redate(as, segs []*m4f.Segment) []*m4f.Segment {
 }
 
 func TestSpan(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 24 * second}), 4*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 24 * second}), 4*second)
 	m := newMemory(segs...)
 	at := func(sec float64) m4f.UTC { return start.Add(int64(sec * m4f.Timescale)) }
 	for _, c := range []struct {
@@ -334,7 +335,7 @@ func TestSpan(t *testing.T) {
 }
 
 func TestDamageIsCounted(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 16 * second}), 4*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 16 * second}), 4*second)
 	m := newMemory()
 	for i, s := range segs {
 		h := s.Header
@@ -372,7 +373,7 @@ func (w *fullWriter) Write(b []byte) (int, error) {
 }
 
 func TestErrorsEndTheExport(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 16 * second}), 4*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 16 * second}), 4*second)
 	gone := errors.New("the disk is gone")
 	for _, fast := range []bool{false, true} {
 		for n := range 6 {
@@ -394,7 +395,7 @@ func TestErrorsEndTheExport(t *testing.T) {
 }
 
 func TestProgressAddsUp(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 16 * second}), 4*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 4 * m4f.Timescale, Duration: 16 * second}), 4*second)
 	for _, fast := range []bool{false, true} {
 		total, read := int64(0), int64(0)
 		exportBytes(t, newMemory(segs...), Options{Faststart: fast, Start: func(n int64) { total = n }, Progress: func(n int64) { read += n }})

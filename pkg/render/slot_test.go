@@ -12,6 +12,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -119,7 +120,7 @@ func recorders(r *rand.Rand, ts []byte) *memory {
 // TestSlotsShowAllOnce: slots that lie end to end, wherever their edges are, show
 // every sample of the view once, in its order, as an export does.
 func TestSlotsShowAllOnce(t *testing.T) {
-	ts := testStream(t, testsrc.Options{StartPTS: 90000, Duration: 12 * second})
+	ts := testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 12 * second})
 	seed := uint64(0)
 	rapid.Check(t, func(rt *rapid.T) {
 		seed++

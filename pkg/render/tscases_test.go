@@ -12,6 +12,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -27,7 +28,7 @@ func later(segs []*m4f.Segment, d time.Duration) []*m4f.Segment {
 // a decoder, keep their times, and are recorded again as they were.
 func TestTSStretches(t *testing.T) {
 	stream := func(from int64, d time.Duration) []*m4f.Segment {
-		return record(testStream(t, testsrc.Options{StartPTS: from & (m4f.Wrap - 1), Duration: d}), 2*second)
+		return record(testkit.Stream(t, testsrc.Options{StartPTS: from & (m4f.Wrap - 1), Duration: d}), 2*second)
 	}
 	for _, c := range []struct {
 		name string
@@ -41,8 +42,8 @@ func TestTSStretches(t *testing.T) {
 		{"gap", slices.Delete(stream(90000, 16*time.Second), 3, 5), 2, 1},
 		{"new timeline", append(stream(90000, 6*time.Second), later(stream(1<<31, 6*time.Second), 6*time.Second)...), 2, 0},
 		{"back", append(stream(1<<31, 6*time.Second), later(stream(90000, 6*time.Second), 6*time.Second)...), 2, 0},
-		{"restarts", record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second, RestartEvery: 5 * second}), 2*second), 4, 0},
-		{"fast", record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 6 * second, Bitrate: 40_000_000}), 2*second), 1, 0},
+		{"restarts", record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second, RestartEvery: 5 * second}), 2*second), 4, 0},
+		{"fast", record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 6 * second, Bitrate: 40_000_000}), 2*second), 1, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, res := exportBytes(t, newMemory(c.segs...), Options{Format: TS})
@@ -80,7 +81,7 @@ func TestTSStretches(t *testing.T) {
 // TestTSDamaged: what loss has left of a stream comes out as it was recorded, and
 // a decoder finds it in order.
 func TestTSDamaged(t *testing.T) {
-	ts := testStream(t, testsrc.Options{StartPTS: 90000, Duration: 12 * second})
+	ts := testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 12 * second})
 	var lossy []byte
 	for k := 0; k*188 < len(ts); k++ {
 		if k%97 != 50 && (k < 3000 || k > 3020) {
@@ -125,7 +126,7 @@ func TestTSDamaged(t *testing.T) {
 // TestTSSpan: a span of an archive has the bytes of the same span elsewhere, and
 // opens with tables, a clock and a keyframe.
 func TestTSSpan(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second}), 2*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 20 * second}), 2*second)
 	whole := newMemory(segs...)
 	opt := Options{Format: TS, From: segs[3].Header.UTC, To: segs[6].Header.UTC}
 	b, _ := exportBytes(t, whole, opt)
@@ -171,15 +172,8 @@ func (l *limited) Write(b []byte) (int, error) {
 
 // FuzzTS: whatever a segment's boxes say, an export ends.
 func FuzzTS(f *testing.F) {
-	g, err := testsrc.New(testsrc.Options{StartPTS: 90000, Duration: 3 * second})
-	if err != nil {
-		f.Fatal(err)
-	}
-	var ts bytes.Buffer
-	if _, err := g.WriteTo(&ts); err != nil {
-		f.Fatal(err)
-	}
-	for _, s := range record(ts.Bytes()[:ts.Len()/8], second) {
+	ts := testkit.Stream(f, testsrc.Options{StartPTS: 90000, Duration: 3 * second})
+	for _, s := range record(ts[:len(ts)/8], second) {
 		f.Add(s.Init, s.Media)
 	}
 	f.Fuzz(func(t *testing.T, init, media []byte) {

@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // TestTSCodecs: streams of every codec that ffmpeg makes flow through a decoder
 // and are recorded again as they were.
 func TestTSCodecs(t *testing.T) {
-	needFFmpeg(t)
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	video := []string{"-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=5"}
 	sound := []string{"-f", "lavfi", "-i", "sine=r=48000:d=5"}
 	x264 := []string{"-c:v", "libx264", "-preset", "ultrafast", "-bf", "3", "-b_strategy", "0", "-g", "25", "-pix_fmt", "yuv420p"}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -81,7 +82,7 @@ func checkTS(t *testing.T, segs []*m4f.Segment, b, plain []byte) {
 // TestTSSlots: slots that cut segments anywhere have each picture and each sound
 // once, and go on from each other.
 func TestTSSlots(t *testing.T) {
-	segs := record(testStream(t, testsrc.Options{StartPTS: m4f.Wrap - 10*m4f.Timescale, Duration: 24 * second}), 4*second)
+	segs := record(testkit.Stream(t, testsrc.Options{StartPTS: m4f.Wrap - 10*m4f.Timescale, Duration: 24 * second}), 4*second)
 	a := stored(t, segs...)
 	els, err := a.Span(0, 0)
 	if err != nil {
@@ -154,7 +155,7 @@ func checkTSSlot(t *testing.T, a *archive.Stream, cuts []Cut, slot []byte) {
 func FuzzTSSegment(f *testing.F) {
 	seeds := 0
 	for _, opt := range []testsrc.Options{{StartPTS: 90000, Duration: 3 * second}, {StartPTS: m4f.Wrap - 90000, Duration: 3 * second}} {
-		ts := testStream(f, opt)
+		ts := testkit.Stream(f, opt)
 		for _, s := range record(ts[:len(ts)/8/188*188], second) {
 			f.Add(s.Init, s.Media)
 			seeds++

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // BenchmarkCoverage: what a page with many streams asks for, of archives of 30 days:
@@ -16,7 +17,7 @@ import (
 // Cold is the first that a process is asked for; a node that runs has looked at its
 // archives before anybody asks.
 func BenchmarkCoverage(b *testing.B) {
-	needTools(b, "ffmpeg")
+	testkit.Need(b, "ffmpeg")
 	root := b.TempDir()
 	month(b, root)
 	const streams = 20

@@ -27,7 +27,7 @@ import (
 // inTheatre is an archive with half a minute of numbered pictures.
 func inTheatre(t *testing.T) *theatre {
 	t.Helper()
-	return newTheatre(t, cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)...)
+	return newTheatre(t, cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)...)
 }
 
 // exported is what export writes of a stream.
@@ -158,7 +158,7 @@ func TestDownloadOfTS(t *testing.T) {
 			t.Errorf("from byte %d on: %d and %d bytes, want %d, or others", from, code, len(part), len(body)-from)
 		}
 	}
-	needTools(t, "ffmpeg", "ffprobe")
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	dir := t.TempDir()
 	sums := map[string][]string{}
 	for name, b := range map[string][]byte{"download.ts": []byte(body), "export.ts": exported(t, x.stream, render.TS), "export.mp4": exported(t, x.stream, render.MP4)} {
@@ -176,7 +176,7 @@ func TestDownloadOfTS(t *testing.T) {
 // decodedPictures is the hash of each picture of a file.
 func decodedPictures(t *testing.T, file string) (sums []string) {
 	t.Helper()
-	out, says := run(t, "ffmpeg", "-v", "warning", "-i", file, "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-")
+	out, says := testkit.Run(t, "ffmpeg", "-v", "warning", "-i", file, "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-")
 	if says != "" {
 		t.Errorf("ffmpeg says of %s: %s", file, says)
 	}
@@ -191,13 +191,13 @@ func decodedPictures(t *testing.T, file string) (sums []string) {
 // TestDownloadWithClients: curl goes on where it was cut off, and mediainfo and
 // ffprobe find what there is.
 func TestDownloadWithClients(t *testing.T) {
-	needTools(t, "curl", "ffprobe")
+	testkit.Need(t, "curl", "ffprobe")
 	x := inTheatre(t)
 	dir := t.TempDir()
 	for _, ext := range []string{".mp4", ".ts"} {
 		path := "/example/" + spanName(2, 20, ext)
 		whole := filepath.Join(dir, "whole"+ext)
-		run(t, "curl", "-sS", "--fail", "-o", whole, x.URL+path)
+		testkit.Run(t, "curl", "-sS", "--fail", "-o", whole, x.URL+path)
 		want, err := os.ReadFile(whole)
 		if err != nil {
 			t.Fatal(err)
@@ -206,11 +206,11 @@ func TestDownloadWithClients(t *testing.T) {
 		if err := os.WriteFile(cut, want[:len(want)/3], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		run(t, "curl", "-sS", "--fail", "-C", "-", "-o", cut, x.URL+path)
+		testkit.Run(t, "curl", "-sS", "--fail", "-C", "-", "-o", cut, x.URL+path)
 		if got, err := os.ReadFile(cut); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: what was gone on with differs (%v)", ext, err)
 		}
-		run(t, "curl", "-sS", "--fail", "-OJ", "--output-dir", dir, x.URL+path)
+		testkit.Run(t, "curl", "-sS", "--fail", "-OJ", "--output-dir", dir, x.URL+path)
 		if got, err := os.ReadFile(filepath.Join(dir, "example_2026-11-22T12-00-02Z_20s"+ext)); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: under its own name it differs (%v)", ext, err)
 		}
@@ -225,14 +225,14 @@ func TestDownloadWithClients(t *testing.T) {
 		if video != 500 || sound < 936 || sound > 938 {
 			t.Errorf("%s: %d pictures and %d sounds", ext, video, sound)
 		}
-		out, _ := run(t, "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", whole)
+		out, _ := testkit.Run(t, "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", whole)
 		if d, err := strconv.ParseFloat(strings.TrimSpace(out), 64); err != nil || d < 19.9 || d > 20.2 {
 			t.Errorf("%s: ffprobe says that it lasts %s s", ext, strings.TrimSpace(out))
 		}
 	}
-	needTools(t, "mediainfo")
+	testkit.Need(t, "mediainfo")
 	for _, ext := range []string{".mp4", ".ts"} {
-		out, _ := run(t, "mediainfo", "--Inform=Video;%Format% %Duration%", filepath.Join(dir, "whole"+ext))
+		out, _ := testkit.Run(t, "mediainfo", "--Inform=Video;%Format% %Duration%", filepath.Join(dir, "whole"+ext))
 		var format string
 		var ms float64
 		if _, err := fmt.Sscan(out, &format, &ms); err != nil || format != "AVC" || ms < 19_900 || ms > 20_200 {
@@ -245,7 +245,7 @@ func TestDownloadWithClients(t *testing.T) {
 // and nobody takes that for the end of the file. A range well behind it is
 // still served of the same file.
 func TestDownloadEndsEarly(t *testing.T) {
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)
 	x := newTheatre(t, segs[:2]...)
 	x.add(t, archive.Replicated, segs[2:4]...)
 	x.add(t, archive.Live, segs[4:]...)
@@ -281,7 +281,7 @@ func TestDownloadEndsEarly(t *testing.T) {
 // TestClientsThatClose: a player that seeks or closes is no news; what the archive
 // does not give is.
 func TestClientsThatClose(t *testing.T) {
-	x := newTheatre(t, cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second, Bitrate: 6_000_000}), 2*time.Second, 0)...)
+	x := newTheatre(t, cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second, Bitrate: 6_000_000}), 2*time.Second, 0)...)
 	var log testkit.Log
 	x.h.log = log.Logger()
 	for _, ext := range []string{".mp4", ".ts"} {
@@ -318,7 +318,7 @@ func TestClientsThatClose(t *testing.T) {
 
 // TestPreviewPlays: a picture that ffmpeg decodes, and that is kept for a while.
 func TestPreviewPlays(t *testing.T) {
-	needTools(t, "ffprobe")
+	testkit.Need(t, "ffprobe")
 	x := inTheatre(t)
 	path := fmt.Sprintf("/example/preview-%d.mp4", begins.Unix()+13)
 	code, body, head := x.ask(t, http.MethodGet, path)
@@ -336,8 +336,8 @@ func TestPreviewPlays(t *testing.T) {
 // TestTSPlaylist: ffmpeg plays the segments of a playlist of transport streams
 // without a complaint, over a gap too.
 func TestTSPlaylist(t *testing.T) {
-	needTools(t, "ffprobe")
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)
+	testkit.Need(t, "ffprobe")
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)
 	for name, c := range map[string]struct {
 		segs     []*m4f.Segment
 		pictures int

@@ -20,6 +20,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -143,7 +144,7 @@ func lines(t testing.TB, text string) (entries map[int64]line, first int64, targ
 // entry that was listed once is listed again with the same number, as long as it
 // has not slid out, and can be played.
 func TestPublishedStays(t *testing.T) {
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: m4f.Wrap - 50*m4f.Timescale, Duration: 120 * time.Second, RestartEvery: 33 * time.Second}), 2*time.Second, 0)
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: m4f.Wrap - 50*m4f.Timescale, Duration: 120 * time.Second, RestartEvery: 33 * time.Second}), 2*time.Second, 0)
 	fewerChecks(t, 5)
 	root := t.TempDir()
 	run := 0
@@ -272,7 +273,7 @@ func fewerChecks(t *testing.T, by int) {
 // TestSpanEnds: whoever followed a span as it grew finds it ended with what it had,
 // and whoever comes later what has been healed since.
 func TestSpanEnds(t *testing.T) {
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 32 * time.Second}), 4*time.Second, 0)
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 32 * time.Second}), 4*time.Second, 0)
 	x, _ := newStage(t, t.TempDir(), nil)
 	name := "/example/hls/v/" + spanName(0, 20, ".m3u8")
 	entries := func() (n int, ended bool) {
@@ -304,9 +305,9 @@ func TestSpanEnds(t *testing.T) {
 // TestTwinsCountAlike: nodes that were asked first at different times number the
 // same entry nearly alike, also where keyframes are rarer than the target duration.
 func TestTwinsCountAlike(t *testing.T) {
-	needTools(t, "ffmpeg")
+	testkit.Need(t, "ffmpeg")
 	for name, ts := range map[string][]byte{
-		"a keyframe each 2 s":  generate(t, testsrc.Options{StartPTS: 90000, Duration: 90 * time.Second}),
+		"a keyframe each 2 s":  testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 90 * time.Second}),
 		"a keyframe each 10 s": encoded(t, "-f lavfi -i testsrc2=s=96x64:r=25:d=90 -c:v libx264 -preset ultrafast -g 250 -keyint_min 250 -sc_threshold 0"),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -98,7 +99,7 @@ func writeExtent(b testing.TB, dir string, init []byte, hour time.Time, first, e
 // BenchmarkPlaylist: a playlist of any hour of 30 days within 50 ms, of a day within
 // 500 ms; cold is the first one that a node is asked for.
 func BenchmarkPlaylist(b *testing.B) {
-	needTools(b, "ffmpeg")
+	testkit.Need(b, "ffmpeg")
 	root := b.TempDir()
 	month(b, root)
 	ask := func(b *testing.B, x *stage, path string, least int) {
@@ -154,7 +155,7 @@ func BenchmarkPlaylist(b *testing.B) {
 // is new in it; the stream goes on as the clock does.
 func BenchmarkViewers(b *testing.B) {
 	const viewers = 1000
-	segs := cutUp(generate(b, testsrc.Options{StartPTS: 90000, Duration: 120 * time.Second, Bitrate: 2_000_000}), 4*time.Second, time.Since(begins)-32*time.Second)
+	segs := cutUp(testkit.Stream(b, testsrc.Options{StartPTS: 90000, Duration: 120 * time.Second, Bitrate: 2_000_000}), 4*time.Second, time.Since(begins)-32*time.Second)
 	root := b.TempDir()
 	x := newTheatreAt(b, root, segs[:8]...)
 	x.h.play.clock = clock.System

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,6 +19,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -90,26 +89,10 @@ func (x *theatre) get(t testing.TB, path string) string {
 
 func (x *theatre) ask(t testing.TB, method, path string, header ...string) (int, string, http.Header) {
 	t.Helper()
-	r, err := http.NewRequest(method, x.URL+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(b), res.Header
+	return testkit.Ask(t, method, x.URL+path, header...)
 }
 
-// span is the name of a playlist of some seconds of the recording.
+// spanName is the name of a playlist of some seconds of the recording.
 func spanName(from, length int, ext string) string {
 	return fmt.Sprintf("archive-%d-%d%s", begins.Unix()+int64(from), length, ext)
 }
@@ -124,51 +107,16 @@ func cutUp(ts []byte, target time.Duration, after time.Duration) []*m4f.Segment 
 	return out
 }
 
-// generate makes a transport stream with numbered pictures, 25 a second.
-func generate(t testing.TB, opt testsrc.Options) []byte {
-	t.Helper()
-	g, err := testsrc.New(opt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var buf bytes.Buffer
-	if _, err := g.WriteTo(&buf); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
 // encoded makes a transport stream with ffmpeg.
 func encoded(t testing.TB, args string) []byte {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "x.ts")
-	run(t, "ffmpeg", strings.Fields("-v error -nostdin -y "+args+" -threads 1 -f mpegts "+name)...)
+	testkit.Run(t, "ffmpeg", strings.Fields("-v error -nostdin -y "+args+" -threads 1 -f mpegts "+name)...)
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func needTools(t testing.TB, names ...string) {
-	t.Helper()
-	for _, p := range names {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("1 test needs %s", p)
-		}
-	}
-}
-
-// run returns what a command writes and what it says.
-func run(t testing.TB, name string, args ...string) (out, says string) {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, e.String())
-	}
-	return o.String(), e.String()
 }
 
 // played is a track as ffprobe finds it.
@@ -191,7 +139,7 @@ func (x *theatre) play(t testing.TB, path string, args ...string) []played {
 	t.Helper()
 	var p struct{ Streams []played }
 	args = append([]string{"-v", "warning", "-count_packets", "-count_frames", "-show_streams", "-of", "json"}, append(args, x.URL+path)...)
-	out, says := run(t, "ffprobe", args...)
+	out, says := testkit.Run(t, "ffprobe", args...)
 	if err := json.Unmarshal([]byte(out), &p); err != nil {
 		t.Fatal(err)
 	}
@@ -204,8 +152,8 @@ func (x *theatre) play(t testing.TB, path string, args ...string) []played {
 // TestPlays: ffmpeg plays every kind of playlist, and finds all pictures and
 // sounds of the archive.
 func TestPlays(t *testing.T) {
-	needTools(t, "ffprobe")
-	x := newTheatre(t, cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 24 * time.Second}), 4*time.Second, 0)...)
+	testkit.Need(t, "ffprobe")
+	x := newTheatre(t, cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 24 * time.Second}), 4*time.Second, 0)...)
 	x.clock.Advance(25 * time.Second)
 	name := spanName(0, 24, ".m3u8")
 	for path, want := range map[string][2]int{

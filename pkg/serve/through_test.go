@@ -13,6 +13,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -72,7 +73,7 @@ func askHung(h http.Handler, path string) *httptest.ResponseRecorder {
 // TestPeersThatHang: what peers may have is not said to be nowhere while they cannot
 // be asked.
 func TestPeersThatHang(t *testing.T) {
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 10 * time.Second}), 2*time.Second, 0)
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 10 * time.Second}), 2*time.Second, 0)
 	for _, unasked := range []bool{false, true} {
 		h := hungTheatre(t, &hung{unasked: unasked}, segs...)
 		synctest.Test(t, func(t *testing.T) {
@@ -99,7 +100,7 @@ func TestPeersThatHang(t *testing.T) {
 // TestManyGapsAndPeersThatHang: a download waits for peers for some seconds in all,
 // however many gaps there are.
 func TestManyGapsAndPeersThatHang(t *testing.T) {
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 60 * time.Second}), 2*time.Second, 0)
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 60 * time.Second}), 2*time.Second, 0)
 	var some []*m4f.Segment
 	for i := 0; i < len(segs); i += 2 {
 		some = append(some, segs[i])

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/render"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
 // TestLongTSSlots: a slot of more than a playlist lists as one is refused.
 func TestLongTSSlots(t *testing.T) {
-	x := newTheatre(t, cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 90 * time.Second}), 2*time.Second, 0)...)
+	x := newTheatre(t, cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 90 * time.Second}), 2*time.Second, 0)...)
 	x.clock.Advance(2 * time.Minute)
 	ms := begins.UnixMilli()
 	for length, want := range map[int]int{2000: 200, 60_000: 200, 64_000: 200, 64_001: 404, 80_000: 404, 3600_000: 404, 3600_001: 404} {
@@ -42,7 +43,7 @@ func (x *theatre) cutsOf(t *testing.T, seconds int64) (cuts []render.Cut, bytes 
 
 // TestLargeTSSlot: a slot that is sent as it is made has a length, and ranges.
 func TestLargeTSSlot(t *testing.T) {
-	segs := cutUp(generate(t, testsrc.Options{StartPTS: 90000, Duration: 40 * time.Second, Bitrate: 6_000_000}), 2*time.Second, 0)
+	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 40 * time.Second, Bitrate: 6_000_000}), 2*time.Second, 0)
 	x := newTheatre(t, segs...)
 	x.clock.Advance(2 * time.Minute)
 	if _, n := x.cutsOf(t, 38); n <= wholeTS {
