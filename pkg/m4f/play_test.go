@@ -5,34 +5,24 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/Eyevinn/mp4ff/mp4"
-)
 
-func needFFmpeg(t *testing.T) {
-	t.Helper()
-	for _, p := range []string{"ffmpeg", "ffprobe"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("1 test needs %s", p)
-		}
-	}
-}
+	"github.com/twindvr/twindvr/pkg/testkit"
+)
 
 // run returns a command's output and fails the test if it says anything on
 // stderr.
 func run(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
-	cmd := exec.Command(name, args...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil || errs.Len() > 0 {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, errs.String())
+	out, says := testkit.Run(t, name, args...)
+	if says != "" {
+		t.Fatalf("%s %s: %s", name, strings.Join(args, " "), says)
 	}
-	return out.Bytes()
+	return []byte(out)
 }
 
 type probed struct {
@@ -80,7 +70,7 @@ func frames(t *testing.T, file, kind string, asCoded bool) string {
 
 // TestPlays writes each codec as a stream and has ffmpeg and mp4ff read it.
 func TestPlays(t *testing.T) {
-	needFFmpeg(t)
+	testkit.Need(t, "ffmpeg", "ffprobe")
 	clips := map[Codec]string{
 		CodecH264: "clip.h264", CodecHEVC: "clip.hevc", CodecMPEG2Video: "clip.m2v",
 		CodecAAC: "clip.aac", CodecMPEGAudio: "clip.mp2", CodecAC3: "clip.ac3", CodecEAC3: "clip.eac3",

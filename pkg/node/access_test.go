@@ -3,13 +3,14 @@ package node_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/node"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // A node lets in whom its configuration names, others from a reload on, and says
@@ -23,26 +24,12 @@ func TestAccessOfANode(t *testing.T) {
 	}
 	n, log, _ := inProcessOn(t, text(fmt.Sprintf("view_auth basic ann %q; api_write_key %q;", first, writeKey)), node.Options{})
 	ask := func(method, path, password string, header ...string) (int, string) {
-		r, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		u := url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port), Path: path}
 		if password != "" {
-			r.SetBasicAuth("ann", password)
+			u.User = url.UserPassword("ann", password)
 		}
-		for i := 0; i < len(header); i += 2 {
-			r.Header.Set(header[i], header[i+1])
-		}
-		res, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		b, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(b)
+		code, body, _ := testkit.Ask(t, method, u.String(), header...)
+		return code, body
 	}
 	pages := func(want ...int) {
 		t.Helper()

@@ -3,10 +3,8 @@ package node_test
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -58,9 +57,7 @@ func fillStream(t *testing.T, n *testNode, segs []*m4f.Segment) {
 // plays, and keeps it. It fetches nothing else: it does not replicate.
 func TestPlayedIsFetched(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("ffprobe"); err != nil {
-		t.Skip("1 test needs ffprobe")
-	}
+	testkit.Need(t, "ffprobe")
 	const length = 4 * time.Minute
 	began := time.Now().Add(-50 * time.Minute).Truncate(time.Second)
 	segs := recorded(t, began, length)
@@ -143,29 +140,21 @@ func recordsOf(t *testing.T, a *archive.Stream) int {
 
 func countFrames(t *testing.T, url string, want int) {
 	t.Helper()
-	var errs bytes.Buffer
-	cmd := exec.Command("ffprobe", "-v", "error", "-count_packets", "-select_streams", "v:0", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", url)
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	got := strings.Trim(strings.Split(strings.TrimSpace(string(out)), "\n")[0], ",")
-	if err != nil || errs.Len() > 0 || got != fmt.Sprint(want) {
-		t.Errorf("%s: %s frames, want %d; %v %s", url, got, want, err, errs.String())
+	out, says := testkit.Run(t, "ffprobe", "-v", "error", "-count_packets", "-select_streams", "v:0", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", url)
+	got := strings.Trim(strings.Split(strings.TrimSpace(out), "\n")[0], ",")
+	if says != "" || got != fmt.Sprint(want) {
+		t.Errorf("%s: %s frames, want %d; %s", url, got, want, says)
 	}
 }
 
 // fetch is all of what is at an address.
 func fetch(t *testing.T, url string) []byte {
 	t.Helper()
-	res, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
+	code, body, head := testkit.Ask(t, http.MethodGet, url)
+	if n := head.Get("Content-Length"); code != http.StatusOK || n != fmt.Sprint(len(body)) {
+		t.Fatalf("%s: %d, %d of %s bytes %.200s", url, code, len(body), n, body)
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != http.StatusOK || res.ContentLength != int64(len(b)) {
-		t.Fatalf("%s: %s, %d of %d bytes (%v) %.200s", url, res.Status, len(b), res.ContentLength, err, b)
-	}
-	return b
+	return []byte(body)
 }
 
 // TestPeerHangs: what a node lacks is not said to be nowhere while its peer takes
@@ -187,14 +176,9 @@ func TestPeerHangs(t *testing.T) {
 		return st != nil && len(st.Streams) == 1
 	})
 	for after, want := range map[int64]int{0: http.StatusOK, 600: http.StatusServiceUnavailable} {
-		res, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/%s/archive-%d-20.mp4", n.port, example, began.Unix()+after))
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(res.Body)
-		res.Body.Close()
-		if err != nil || res.StatusCode != want {
-			t.Errorf("%d s after the beginning: %s %d bytes %v, want %d", after, res.Status, len(body), err, want)
+		url := fmt.Sprintf("http://127.0.0.1:%d/%s/archive-%d-20.mp4", n.port, example, began.Unix()+after)
+		if code, body, _ := testkit.Ask(t, http.MethodGet, url); code != want {
+			t.Errorf("%d s after the beginning: %d, %d bytes, want %d", after, code, len(body), want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/salvage"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -76,15 +77,7 @@ func (t tally) String() string {
 // generated is the stream of the test source.
 func generated(t testing.TB, bitrate int64, d time.Duration) []byte {
 	t.Helper()
-	g, err := testsrc.New(testsrc.Options{Bitrate: bitrate, StartPTS: testsrc.DefaultStartPTS, Duration: d})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	if _, err := g.WriteTo(&b); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testkit.Stream(t, testsrc.Options{Bitrate: bitrate, StartPTS: testsrc.DefaultStartPTS, Duration: d})
 }
 
 // streams are the sources by name, those of TWINDVR_TESTDATA among them.
