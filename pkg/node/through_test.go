@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -138,12 +139,16 @@ func recordsOf(t *testing.T, a *archive.Stream) int {
 	return n
 }
 
+// countFrames may be called by any goroutine of a test.
 func countFrames(t *testing.T, url string, want int) {
 	t.Helper()
-	out, says := testkit.Run(t, "ffprobe", "-v", "error", "-count_packets", "-select_streams", "v:0", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", url)
-	got := strings.Trim(strings.Split(strings.TrimSpace(out), "\n")[0], ",")
-	if says != "" || got != fmt.Sprint(want) {
-		t.Errorf("%s: %s frames, want %d; %s", url, got, want, says)
+	var errs bytes.Buffer
+	cmd := exec.Command("ffprobe", "-v", "error", "-count_packets", "-select_streams", "v:0", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", url)
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	got := strings.Trim(strings.Split(strings.TrimSpace(string(out)), "\n")[0], ",")
+	if err != nil || errs.Len() > 0 || got != fmt.Sprint(want) {
+		t.Errorf("%s: %s frames, want %d; %v %s", url, got, want, err, errs.String())
 	}
 }
 
