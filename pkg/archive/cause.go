@@ -35,13 +35,14 @@ func (s *Stream) explain(gaps []Gap) error {
 		for len(down) > 0 && down[0].to <= g.From {
 			down = down[1:]
 		}
-		o := &downtime{from: g.From, to: g.To} // where it was filled meanwhile
+		o, whole := &downtime{from: g.From, to: g.To}, *g // where it was filled meanwhile
 		if len(down) > 0 && down[0].from <= g.From && g.To <= down[0].to {
-			o = &down[0]
+			o, whole = &down[0], down[0].around(g)
 		}
-		if err := o.explain(s, g); err != nil {
+		if err := o.explain(s, &whole); err != nil {
 			return err
 		}
+		g.Cause, g.Event = whole.Cause, whole.Event
 	}
 	return nil
 }
@@ -50,6 +51,7 @@ func (s *Stream) explain(gaps []Gap) error {
 // between them and around them what was fetched later to fill them.
 type downtime struct {
 	from, to m4f.UTC
+	gaps     []Gap
 	read     bool
 	events   []event.Event // from a little ahead of it to a little behind it, once read
 }
@@ -57,15 +59,32 @@ type downtime struct {
 func downtimes(all []Stretch) []downtime {
 	var out []downtime
 	for _, x := range all {
-		switch n := len(out); {
-		case x.State != StateMissing && x.State != StateHealed:
-		case n > 0 && out[n-1].to == x.From:
-			out[n-1].to = x.To
-		default:
-			out = append(out, downtime{from: x.From, to: x.To})
+		if x.State != StateMissing && x.State != StateHealed {
+			continue
+		}
+		if n := len(out); n == 0 || out[n-1].to != x.From {
+			out = append(out, downtime{from: x.From})
+		}
+		o := &out[len(out)-1]
+		if o.to = x.To; x.State == StateMissing {
+			o.gaps = append(o.gaps, Gap{From: x.From, To: x.To})
 		}
 	}
 	return out
+}
+
+// around returns the gap of which g is what lies in the span that was asked for.
+func (o *downtime) around(g *Gap) Gap {
+	i, _ := slices.BinarySearchFunc(o.gaps, g.From, func(x Gap, at m4f.UTC) int {
+		if x.To <= at {
+			return -1
+		}
+		return 1
+	})
+	if i < len(o.gaps) && o.gaps[i].From <= g.From && g.To <= o.gaps[i].To {
+		return o.gaps[i]
+	}
+	return *g
 }
 
 // explain finds why a gap is there that lies in the outage: the event that is nearest

@@ -573,6 +573,7 @@ func TestCauseOfOutage(t *testing.T) {
 	}{
 		"the middle, source lost": {[][2]int64{{10, 20}}, []event.Event{
 			{Time: noon.Add(10 * sec).Time(), Kind: event.SourceLost, Msg: "nothing came for 10s"},
+			{Time: noon.Add(21 * minute).Time(), Kind: event.SourceLost, Msg: "nothing works for some time"},
 			{Time: noon.Add(30 * minute).Time(), Kind: event.SourceBack, Msg: "it is back"},
 			{Time: noon.Add(31 * minute).Time(), Kind: event.Heal, Msg: "healed"},
 		}, Live, "nothing came for 10s"},
