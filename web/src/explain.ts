@@ -20,11 +20,16 @@ export interface Said {
   kept: string;
 }
 
-/** What every node has of a stream at a moment; slack is how far off trouble is still meant, ms. */
-export function explain(s: api.StreamStatus, store: CoverageStore, causes: Causes, t: number, level: number, slack: number, now: number): Said[] {
+/**
+ * What every node has of a stream at a moment; slack is how far off trouble is still meant, ms. What reaches
+ * beyond the view is told as far as it is in view, or loaded.
+ */
+export function explain(s: api.StreamStatus, store: CoverageStore, causes: Causes, t: number, view: { from: number; to: number }, level: number, slack: number, now: number): Said[] {
   return nodesOf(s).map((node) => {
-    const p = store.picture({ stream: s.name, node }, t - slack, t + slack, level);
-    const said = sayLane(p, t, slack, now, isSilent(s, node, p.newest, now));
+    const lane = { stream: s.name, node };
+    const p = store.picture(lane, t - slack, t + slack, level);
+    const span = spanAt(store.picture(lane, Math.min(view.from, t - slack), Math.max(view.to, t + slack), level), t, slack);
+    const said = sayLane(p, span, t, now, isSilent(s, node, p.newest, now));
     said.node = node;
     said.label = node === "" ? msg.thisNode : peerName(node, s.name);
     for (const piece of p.pieces) {
@@ -41,9 +46,8 @@ export function explain(s: api.StreamStatus, store: CoverageStore, causes: Cause
   });
 }
 
-function sayLane(p: Picture, t: number, slack: number, now: number, silent: boolean): Said {
+function sayLane(p: Picture, span: api.Span | null, t: number, now: number, silent: boolean): Said {
   const said: Said = { node: "", label: "", state: "pending", what: msg.notLoaded, when: "", parts: "", why: "", fill: "", kept: "" };
-  const span = spanAt(p, t, slack);
   if (span) {
     said.state = span.state;
     said.what = msg.state[span.state];

@@ -232,7 +232,7 @@ export class List {
   point(row: Row, t: number, x: number, y: number, node: string): void {
     this.lastTip = { row, x, y, node };
     const now = Date.now();
-    const all = explain(row.status, this.store, this.causes, t, this.level(), this.slack(), now);
+    const all = explain(row.status, this.store, this.causes, t, this.view, this.level(), this.slack(), now);
     if (all[0]?.state === "missing") this.causes.want(row.status.name, t, this.slack());
     this.tip.show(x, y, t, all, node, now, msg.clickPlays);
     const there = all.some((s) => s.state !== "missing" && s.state !== "outside" && s.state !== "pending" && s.state !== "error");
@@ -284,7 +284,7 @@ export class List {
     el.setAttribute("aria-valuenow", String(Math.round(at / 1000)));
     const now = Date.now();
     if (row.cursor !== null || document.activeElement === el) {
-      el.setAttribute("aria-valuetext", sentence(at, explain(row.status, this.store, this.causes, at, this.level(), this.slack(), now), now));
+      el.setAttribute("aria-valuetext", sentence(at, explain(row.status, this.store, this.causes, at, this.view, this.level(), this.slack(), now), now));
     } else {
       el.setAttribute("aria-valuetext", moment(at, now));
     }

@@ -15,7 +15,7 @@ const m = {};
 
 before(async () => {
   dir = await mkdtemp(join(tmpdir(), "twindvr-unit-"));
-  const names = ["format", "axis", "viewport", "coverage", "api"];
+  const names = ["format", "axis", "viewport", "coverage", "explain", "api"];
   await build({ entryPoints: names.map((n) => join(here, "../src", n + ".ts")), bundle: true, format: "esm", platform: "neutral", outdir: dir, outExtension: { ".js": ".mjs" }, splitting: true, logLevel: "error" });
   for (const n of names) m[n] = await import(pathToFileURL(join(dir, n + ".mjs")).href);
 });
@@ -201,6 +201,21 @@ describe("what is loaded", () => {
     store.pump();
     await settle(store);
     assert.ok(n > loaded);
+  });
+
+  test("a gap is told as long as it is, also where the pointer is far from its ends", async () => {
+    const [store, c] = make(async (_, from, to) => answer(from, to, [{ from, to, state: "missing" }]));
+    const tile = 2048_000;
+    const edge = Math.floor(c.t / tile) * tile;
+    const view = { from: edge - 1000e3, to: edge - 1 + 100e3 };
+    c.t = edge + tile;
+    store.wanted = () => [{ lane, ...view, level: 0 }];
+    store.pump();
+    await settle(store);
+    for (const t of [edge - 900e3, edge + 50e3]) {
+      const [said] = m.explain.explain({ name: "news", peers: [], mode: "normal" }, store, new m.explain.Causes(), t, view, 0, 1000, c.t);
+      assert.match(said.when, /\(1 h 8 min\)/);
+    }
   });
 
   test("spans that tiles cut are put together again", () => {
