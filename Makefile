@@ -17,7 +17,7 @@ TIMEOUT ?= 15m
 # Further flags of go test.
 TESTFLAGS ?=
 
-.PHONY: all deb deb-test install-files build page web web-test demo test check bench bench-compare chaos generate clean install uninstall deps fuzz
+.PHONY: all deb deb-test install-files build page web web-test demo test check bench bench-profile bench-compare chaos generate clean install uninstall deps fuzz
 
 all: build
 
@@ -80,6 +80,10 @@ check:
 # bench [BENCHFLAGS='-only udp,file -runs 5'] [FIGURES=scripts/bench].
 bench: build
 	@scripts/bench.sh $(if $(FIGURES),-figures $(FIGURES))
+
+# What the CPU time and the memory of recording twenty streams go into.
+bench-profile: build
+	@scripts/bench.sh -profile bench/profile -duration 60s
 
 # The benchmarks of the hot paths, of a revision and of this tree: make
 # bench-compare REV=HEAD~1 [BENCH=Demuxer] [COUNT=6] [BENCHTIME=0.3s].

@@ -8,6 +8,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,9 +70,14 @@ func Main(args []string, io IO) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	stopProfile, err := startProfile(io)
+	if err != nil {
+		return exitStatus(ctx, err, io.Err)
+	}
 	root := newRootCmd(io)
 	root.SetArgs(append([]string{}, args...))
-	return exitStatus(ctx, root.ExecuteContext(ctx), io.Err)
+	err = root.ExecuteContext(ctx)
+	return exitStatus(ctx, errors.Join(err, stopProfile()), io.Err)
 }
 
 func newRootCmd(io IO) *cobra.Command {
@@ -90,7 +96,9 @@ The command line wins. Results go to standard output, everything else to
 standard error; on a terminal, backfill, export and verify show there how far they
 are, in colours unless NO_COLOR is set. Times are written in RFC 3339, as Unix
 seconds, as "now", or relative to it (-90m, -3d). An archive is a stream's
-directory (/storage/example) or a peer (m4f://host:8081/example).
+directory (/storage/example) or a peer (m4f://host:8081/example). With
+TWINDVR_PROFILE=DIR, a command leaves in DIR what its CPU time and its memory
+went into, as go tool pprof reads it.
 
 Exit status: 0 done, 1 done and the answer is no (archives differ, gaps found,
 the source was lost, a node is not healthy), 2 trouble.`,

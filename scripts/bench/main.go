@@ -30,6 +30,7 @@ type bench struct {
 	dir      string            // for what is recorded; removed afterwards
 	results  string            // directory of the results
 	figures  string            // directory that also gets RESULTS.md and the plots; empty: none
+	profile  string            // directory of the profiles that are made instead of measurements; empty: none
 	short    bool              // see only that everything works
 	only     []string          // measurements; empty: all
 	who      []string          // contenders; empty: all
@@ -72,6 +73,9 @@ func run(ctx context.Context, args []string) error {
 	defer os.RemoveAll(b.dir)
 	defer killAll() // what an error left running
 	defer context.AfterFunc(ctx, killAll)()
+	if b.profile != "" {
+		return b.recordProfile(ctx, os.Stdout)
+	}
 	b.findPeers()
 
 	r := newReport(b)
@@ -156,6 +160,7 @@ func parseFlags(args []string) (*bench, error) {
 	fs.StringVar(&b.figures, "figures", "", "`directory` that also gets RESULTS.md and the plots")
 	only := fs.String("only", "", "measure only these, separated by commas: "+strings.Join(names, ", "))
 	who := fs.String("who", "", "of those measured side by side only these, such as twindvr,floor")
+	fs.StringVar(&b.profile, "profile", "", "measure nothing; leave profiles of supervise with 20 streams in this `directory`")
 	fs.IntVar(&b.allRuns, "runs", 0, "times to measure each; 0: as each measurement has it")
 	fs.BoolVar(&b.short, "short", false, "small and once: to see that everything works")
 	streams := fs.String("streams", "", "numbers of UDP streams (default 1,20,100)")
@@ -173,6 +178,9 @@ func parseFlags(args []string) (*bench, error) {
 	}
 	if *streams == "" {
 		*streams = pick(b, "1,20,100", "2")
+		if b.profile != "" {
+			*streams = pick(b, "20", "2")
+		}
 	}
 	if b.duration == 0 {
 		b.duration = pick(b, 20*time.Second, 2*time.Second)
