@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +18,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // cluster is nodes that all follow each other.
@@ -106,7 +105,7 @@ func equalViews(t testing.TB, archives []*archive.Stream) error {
 // recorded at some of them, and end with equal views, without a segment in them
 // that overlaps another.
 func TestFollowProperty(t *testing.T) {
-	fewerChecks(t, 12)
+	testkit.FewerChecks(t, 12)
 	rapid.Check(t, func(rt *rapid.T) {
 		draw := func(label string, from int) []spec {
 			return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) spec {
@@ -146,20 +145,6 @@ func TestFollowProperty(t *testing.T) {
 			noOverlap(rt, view(t, a))
 		}
 	})
-}
-
-// fewerChecks makes rapid check a test a quarter as often, or so.
-func fewerChecks(t *testing.T, by int) {
-	f := flag.Lookup("rapid.checks")
-	was := f.Value.String()
-	n, err := strconv.Atoi(was)
-	if err == nil {
-		err = f.Value.Set(strconv.Itoa(max(n/by, 1)))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.Value.Set(was) })
 }
 
 // noOverlap wants no media time to be shown twice.

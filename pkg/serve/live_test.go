@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -145,7 +144,7 @@ func lines(t testing.TB, text string) (entries map[int64]line, first int64, targ
 // has not slid out, and can be played.
 func TestPublishedStays(t *testing.T) {
 	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: m4f.Wrap - 50*m4f.Timescale, Duration: 120 * time.Second, RestartEvery: 33 * time.Second}), 2*time.Second, 0)
-	fewerChecks(t, 5)
+	testkit.FewerChecks(t, 5)
 	root := t.TempDir()
 	run := 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -254,20 +253,6 @@ func checkPlayed(t *rapid.T, x *stage, seen map[string]map[int64]line, r *rand.R
 			}
 		}
 	}
-}
-
-// fewerChecks makes rapid check a test less often.
-func fewerChecks(t *testing.T, by int) {
-	f := flag.Lookup("rapid.checks")
-	was := f.Value.String()
-	n, err := strconv.Atoi(was)
-	if err == nil {
-		err = f.Value.Set(strconv.Itoa(max(n/by, 1)))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.Value.Set(was) })
 }
 
 // TestSpanEnds: whoever followed a span as it grew finds it ended with what it had,

@@ -4,9 +4,11 @@ package testkit
 
 import (
 	"bytes"
+	"flag"
 	"io"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"github.com/twindvr/twindvr/pkg/testsrc"
@@ -15,6 +17,7 @@ import (
 // T is what it needs of a testing.TB.
 type T interface {
 	Helper()
+	Cleanup(func())
 	Fatal(...any)
 	Fatalf(string, ...any)
 	Skipf(string, ...any)
@@ -32,6 +35,21 @@ func Stream(t T, opt testsrc.Options) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// FewerChecks makes rapid check a test less often.
+func FewerChecks(t T, by int) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	was := f.Value.String()
+	n, err := strconv.Atoi(was)
+	if err == nil {
+		err = f.Value.Set(strconv.Itoa(max(n/by, 1)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(was) })
 }
 
 // Need skips a test where one of the programs that it needs is not installed.
