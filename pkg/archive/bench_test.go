@@ -47,6 +47,23 @@ func month(b testing.TB, days int) *Stream {
 	return s
 }
 
+// coldAndWarm measures what a question costs an archive that has just been opened, and
+// one that was asked before.
+func coldAndWarm(b *testing.B, name string, s *Stream, ask func(*testing.B, *Stream)) {
+	b.Run(name+"cold", func(b *testing.B) {
+		for b.Loop() {
+			ask(b, reopen(b, s))
+		}
+	})
+	b.Run(name+"warm", func(b *testing.B) {
+		ask(b, s)
+		b.ReportAllocs()
+		for b.Loop() {
+			ask(b, s)
+		}
+	})
+}
+
 func BenchmarkMonth(b *testing.B) {
 	s := month(b, 30)
 	hours := func(b *testing.B, s *Stream) {
@@ -55,17 +72,7 @@ func BenchmarkMonth(b *testing.B) {
 			b.Fatal(len(h), err)
 		}
 	}
-	b.Run("hours-cold", func(b *testing.B) {
-		for b.Loop() {
-			hours(b, reopen(b, s))
-		}
-	})
-	b.Run("hours-warm", func(b *testing.B) {
-		hours(b, s)
-		for b.Loop() {
-			hours(b, s)
-		}
-	})
+	coldAndWarm(b, "hours-", s, hours)
 	b.Run("first-answer", func(b *testing.B) {
 		for b.Loop() {
 			if info, err := reopen(b, s).Info(); err != nil || info.Newest == 0 {
@@ -73,20 +80,10 @@ func BenchmarkMonth(b *testing.B) {
 			}
 		}
 	})
-	b.Run("hour-cold", func(b *testing.B) {
-		for b.Loop() {
-			els, err := reopen(b, s).Span(noon.Add(100*hourTicks), noon.Add(101*hourTicks))
-			if err != nil || len(els) != 900 {
-				b.Fatal(len(els), err)
-			}
-		}
-	})
-	b.Run("hour-warm", func(b *testing.B) {
-		for b.Loop() {
-			els, err := s.Span(noon.Add(100*hourTicks), noon.Add(101*hourTicks))
-			if err != nil || len(els) != 900 {
-				b.Fatal(len(els), err)
-			}
+	coldAndWarm(b, "hour-", s, func(b *testing.B, s *Stream) {
+		els, err := s.Span(noon.Add(100*hourTicks), noon.Add(101*hourTicks))
+		if err != nil || len(els) != 900 {
+			b.Fatal(len(els), err)
 		}
 	})
 	stretches := func(b *testing.B, s *Stream) {
@@ -95,18 +92,7 @@ func BenchmarkMonth(b *testing.B) {
 			b.Fatal(len(x), err)
 		}
 	}
-	b.Run("stretches-cold", func(b *testing.B) {
-		for b.Loop() {
-			stretches(b, reopen(b, s))
-		}
-	})
-	b.Run("stretches-warm", func(b *testing.B) {
-		stretches(b, s)
-		b.ReportAllocs()
-		for b.Loop() {
-			stretches(b, s)
-		}
-	})
+	coldAndWarm(b, "stretches-", s, stretches)
 	b.Run("coverage", func(b *testing.B) {
 		for b.Loop() {
 			ivs, err := s.Coverage(0, 0)

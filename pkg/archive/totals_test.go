@@ -149,20 +149,9 @@ func TestTotalsFollow(t *testing.T) {
 
 func BenchmarkTotals(b *testing.B) {
 	s := month(b, 30)
-	ask := func(b *testing.B, s *Stream) {
+	coldAndWarm(b, "", s, func(b *testing.B, s *Stream) {
 		if got, err := s.Totals(0); err != nil || got.Segments != 30*24*900 {
 			b.Fatal(got, err)
-		}
-	}
-	b.Run("cold", func(b *testing.B) {
-		for b.Loop() {
-			ask(b, reopen(b, s))
-		}
-	})
-	b.Run("warm", func(b *testing.B) {
-		ask(b, s)
-		for b.Loop() {
-			ask(b, s)
 		}
 	})
 	b.Run("growing", func(b *testing.B) {
