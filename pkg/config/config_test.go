@@ -449,15 +449,20 @@ func TestManyMistakes(t *testing.T) {
 	}
 }
 
-func TestKeyFile(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) string {
+// writer returns what writes files in a directory and says where they are.
+func writer(t *testing.T, dir string) func(name, text string) string {
+	return func(name, text string) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
+}
+
+func TestKeyFile(t *testing.T) {
+	dir := t.TempDir()
+	write := writer(t, dir)
 	conf := write("x.conf", "cluster_key_file key;\nstream a { url udp://h:1; dvr /s 1d; }")
 	if _, err := Load(conf, sources()); err == nil || !strings.Contains(err.Error(), "x.conf:1:18: cluster key file ") || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("absent: %v", err)

@@ -105,13 +105,7 @@ func TestAccessMistakes(t *testing.T) {
 // that may be one of nothing else.
 func TestAccessFiles(t *testing.T) {
 	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	write := writer(t, dir)
 	write("users", "# those who watch\nann:p:w\n\nbob:"+hash+"\r\n")
 	write("secret", "\n"+secret1+"\n")
 	write("read", secret1+"\n"+secret2+"\n")
