@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -52,7 +53,7 @@ var pageFiles = sync.OnceValues(func() (map[string]pageFile, error) {
 var fallbackPage = sync.OnceValues(func() (*template.Template, error) {
 	return template.New("fallback.html").Funcs(template.FuncMap{
 		"path": streamPath,
-		"ago":  func(d time.Duration) int64 { return time.Now().Add(-d).Unix() },
+		"ago":  func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(-d).Unix(), 10) },
 	}).ParseFS(webFiles, "web/fallback.html")
 })
 
@@ -153,13 +154,22 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request) {
 	h.fallback(w, r)
 }
 
+// fallbackData is what the page without scripts is made of.
+type fallbackData struct {
+	NodeStatus
+	r *http.Request
+}
+
+// Link is an address that a viewer of the page may follow.
+func (d fallbackData) Link(parts ...string) string { return passToken(d.r, strings.Join(parts, "")) }
+
 // fallback is the page of a program that was built without the real one: which
 // streams there are, and how to play them.
-func (h *Handler) fallback(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) fallback(w http.ResponseWriter, r *http.Request) {
 	t, err := fallbackPage()
 	var body bytes.Buffer
 	if err == nil {
-		err = t.Execute(&body, h.node.Status())
+		err = t.Execute(&body, fallbackData{h.node.Status(), r})
 	}
 	if err != nil {
 		m4fhttp.WriteProblem(w, http.StatusInternalServerError, "the page: %v", err)

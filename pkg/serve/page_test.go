@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -64,7 +65,8 @@ func TestFallbackPageEscapes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	err = page.Execute(&b, NodeStatus{Streams: []StreamStatus{{Name: `a"><script>x</script>/b c?#`, Problems: []string{"<img>"}}}})
+	st := NodeStatus{Streams: []StreamStatus{{Name: `a"><script>x</script>/b c?#`, Problems: []string{"<img>"}}}}
+	err = page.Execute(&b, fallbackData{st, httptest.NewRequest("GET", "/", nil)})
 	if err != nil || strings.Contains(b.String(), "<script>") || strings.Contains(b.String(), "<img>") {
 		t.Errorf("%v\n%s", err, &b)
 	}
@@ -140,6 +142,31 @@ func TestPageFilesThatAreBroken(t *testing.T) {
 	_, err := loadPage(fstest.MapFS{"web/dist/index.html.gz": {Data: zipped(t, "page")[:9]}})
 	if err == nil || !strings.Contains(err.Error(), "make web") {
 		t.Errorf("cut: %v", err)
+	}
+}
+
+// Who brings a token goes on with it from the page without scripts.
+func TestFallbackPassesToken(t *testing.T) {
+	h := NewHandler(Options{
+		Node: testHandler(t).node, Auth: m4fhttp.NewAuth(nil, nil, slog.Default()), Log: slog.Default(),
+		Access: NewAccess(&config.Access{TokenSecrets: []string{tokenSecret}}, nil, nil),
+	})
+	all, err := (&Token{Stream: "*", Expires: time.Now().Add(time.Hour)}).Sign(tokenSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/?token="+all, nil)
+	r.RemoteAddr = elsewhere
+	w := httptest.NewRecorder()
+	h.viewers(h.fallback).ServeHTTP(w, r)
+	links := regexp.MustCompile(`href="(/[^."][^"]*)"`).FindAllStringSubmatch(w.Body.String(), -1)
+	if len(links) < 4 {
+		t.Errorf("%d links in\n%s", len(links), w.Body)
+	}
+	for _, l := range links {
+		if !strings.HasSuffix(l[1], "?token="+all) {
+			t.Errorf("%s has no token", l[1])
+		}
 	}
 }
 
