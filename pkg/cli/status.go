@@ -115,8 +115,9 @@ object has gap_list, too, as GET /api/v1/gaps answers it.
                   peer, segments, bytes, left_bytes, left_segments,
                   eta_seconds, error
 
-A STREAM whose name looks like a URL or HOST:PORT comes behind the URL. URL is that
-of a node; http://127.0.0.1:%d unless given. The API answers
+URL is that of a node, and nothing behind it: http://HOST:PORT, HOST:PORT or :PORT;
+http://127.0.0.1:%d unless given. A STREAM whose name looks like one comes
+behind the URL of the node, or in --stream. The API answers
 the node's own machine, and who has a key of it (api_read_key in twindvr.conf(5)).
 
 Exit status: 0 every stream and source is healthy, 1 one is not, 2 trouble.`, config.DefaultPort),
