@@ -52,6 +52,7 @@ func benchIn(t *testing.T, dir string, args ...string) *exec.Cmd {
 
 // TestShort makes every measurement, small, of all but ffmpeg, which takes its time.
 func TestShort(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cmd := benchIn(t, dir, "-short", "-duration", "1s")
 	// Whatever ffmpeg is there is not found.
@@ -97,6 +98,7 @@ func TestShort(t *testing.T) {
 
 // TestInterrupt interrupts a run, and looks for what it has left behind.
 func TestInterrupt(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cmd := benchIn(t, dir, "-short", "-only", "udp", "-who", "twindvr", "-duration", "1m")
 	if err := cmd.Start(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
@@ -177,7 +178,36 @@ func zombie(pid int) bool {
 	return err != nil || strings.HasPrefix(rest, "Z")
 }
 
+// bound says whether something listens on each of the UDP ports.
 func bound(first, count int) bool {
+	have := boundPorts()
+	for port := first; port < first+count; port++ {
+		if !have[port] {
+			return false
+		}
+	}
+	return true
+}
+
+// freePorts is the first of so many UDP ports that nothing listens on, below those
+// that the kernel gives out. It is another each time: no datagram of one measurement
+// reaches the next, and benches that run at once are not in each other's way.
+func freePorts(count int) int {
+	have := boundPorts()
+	for {
+		first := 10000 + rand.IntN(22000-count)
+		taken := false
+		for port := first; port < first+count; port++ {
+			taken = taken || have[port]
+		}
+		if !taken {
+			return first
+		}
+	}
+}
+
+// boundPorts are the UDP ports that something listens on.
+func boundPorts() map[int]bool {
 	have := map[int]bool{}
 	for _, name := range []string{"/proc/net/udp", "/proc/net/udp6"} {
 		b, err := os.ReadFile(name)
@@ -193,10 +223,5 @@ func bound(first, count int) bool {
 			}
 		}
 	}
-	for port := first; port < first+count; port++ {
-		if !have[port] {
-			return false
-		}
-	}
-	return true
+	return have
 }

@@ -111,10 +111,6 @@ func ffmpegs(path string) recorder {
 	}
 }
 
-// firstPort is that of the next measurement: ports are not used twice, so that
-// no datagram of one reaches the next.
-var firstPort = 31000
-
 // udp measures one recorder with n streams. whole says that it writes the
 // transport stream as it is.
 func (b *bench) udp(ctx context.Context, name string, start recorder, whole bool, n int) (sample, error) {
@@ -123,8 +119,7 @@ func (b *bench) udp(ctx context.Context, name string, start recorder, whole bool
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	first := firstPort
-	firstPort += n
+	first := freePorts(n)
 	procs, err := start(dir, first, n)
 	if err != nil {
 		return nil, err
