@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/config"
-	"github.com/twindvr/twindvr/pkg/testkit"
-	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
 var (
@@ -53,7 +51,7 @@ func named(at, text string) []string {
 // TestTokensOpenWhatTheyCover: a player that has an address with a token plays all
 // that is named from there, by each kind of file, and no other token opens any of it.
 func TestTokensOpenWhatTheyCover(t *testing.T) {
-	x := newTheatre(t, cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 40 * time.Second}), 4*time.Second, 0)...)
+	x := newTheatre(t, recorded(t, 40*time.Second, 4*time.Second)...)
 	x.clock.Advance(41 * time.Second)
 	x.h.access = NewAccess(&config.Access{TokenSecrets: []string{tokenSecret}}, x.clock, quiet())
 	sign := func(token Token) string {

@@ -28,9 +28,7 @@ func BenchmarkCoverage(b *testing.B) {
 	if err != nil || len(names) != streams {
 		b.Fatal(len(names), err)
 	}
-	open := func() *Handler {
-		return NewHandler(Options{Node: fake{m4fhttp.NewRoot(root)}, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})
-	}
+	open := func() *Handler { return handlerOf(fake{m4fhttp.NewRoot(root)}) }
 	get := func(b *testing.B, h *Handler, query string, least int) {
 		var c Coverage
 		if code, text := ask(b, h, "GET", "coverage?"+query, "", &c); code != http.StatusOK || len(c.Spans) < least {
@@ -42,18 +40,7 @@ func BenchmarkCoverage(b *testing.B) {
 		name, query string
 		least       int
 	}{{"day", "stream=example&step=60" + day, 7}, {"month", "stream=example&step=3600", 200}} {
-		b.Run(c.name+"-cold", func(b *testing.B) {
-			for b.Loop() {
-				get(b, open(), c.query, c.least)
-			}
-		})
-		b.Run(c.name+"-warm", func(b *testing.B) {
-			h := open()
-			get(b, h, c.query, c.least)
-			for b.Loop() {
-				get(b, h, c.query, c.least)
-			}
-		})
+		coldAndWarm(b, c.name, open, func(b *testing.B, h *Handler) { get(b, h, c.query, c.least) })
 	}
 	b.Run("20-months-warm", func(b *testing.B) {
 		h := open()
@@ -65,6 +52,23 @@ func BenchmarkCoverage(b *testing.B) {
 		all()
 		for b.Loop() {
 			all()
+		}
+	})
+}
+
+// coldAndWarm measures what a question costs a node that has just been opened, and one
+// that was asked before.
+func coldAndWarm[T any](b *testing.B, name string, open func() T, ask func(*testing.B, T)) {
+	b.Run(name+"-cold", func(b *testing.B) {
+		for b.Loop() {
+			ask(b, open())
+		}
+	})
+	b.Run(name+"-warm", func(b *testing.B) {
+		x := open()
+		ask(b, x)
+		for b.Loop() {
+			ask(b, x)
 		}
 	})
 }

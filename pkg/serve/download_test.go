@@ -27,7 +27,7 @@ import (
 // inTheatre is an archive with half a minute of numbered pictures.
 func inTheatre(t *testing.T) *theatre {
 	t.Helper()
-	return newTheatre(t, cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)...)
+	return newTheatre(t, recorded(t, 30*time.Second, 2*time.Second)...)
 }
 
 // exported is what export writes of a stream.
@@ -245,7 +245,7 @@ func TestDownloadWithClients(t *testing.T) {
 // and nobody takes that for the end of the file. A range well behind it is
 // still served of the same file.
 func TestDownloadEndsEarly(t *testing.T) {
-	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)
+	segs := recorded(t, 30*time.Second, 2*time.Second)
 	x := newTheatre(t, segs[:2]...)
 	x.add(t, archive.Replicated, segs[2:4]...)
 	x.add(t, archive.Live, segs[4:]...)
@@ -337,7 +337,7 @@ func TestPreviewPlays(t *testing.T) {
 // without a complaint, over a gap too.
 func TestTSPlaylist(t *testing.T) {
 	testkit.Need(t, "ffprobe")
-	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 30 * time.Second}), 2*time.Second, 0)
+	segs := recorded(t, 30*time.Second, 2*time.Second)
 	for name, c := range map[string]struct {
 		segs     []*m4f.Segment
 		pictures int

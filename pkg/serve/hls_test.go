@@ -223,7 +223,7 @@ func TestInitChanges(t *testing.T) {
 // presented. Browsers leave holes behind breaks otherwise, as long as pictures are
 // reordered.
 func TestDecodedWhenShown(t *testing.T) {
-	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 16 * time.Second}), 4*time.Second, 0)
+	segs := recorded(t, 16*time.Second, 4*time.Second)
 	x, list := over(t, segs)
 	for _, choice := range []string{"va", "v"} {
 		for i, uri := range uris(x.get(t, "/example/hls/"+choice+"/"+list))[1:] {
@@ -286,7 +286,7 @@ func TestDataStaysOut(t *testing.T) {
 // TestLists: each kind of live playlist plays, and says what it is.
 func TestLists(t *testing.T) {
 	testkit.Need(t, "ffmpeg")
-	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 80 * time.Second}), 4*time.Second, 0)
+	segs := recorded(t, 80*time.Second, 4*time.Second)
 	x := newTheatre(t, segs...)
 	x.clock.Advance(81 * time.Second)
 	begin := begins.Unix()
@@ -335,7 +335,7 @@ func TestLists(t *testing.T) {
 // TestAnswers: what is not there is told of, HEAD is like GET, and what may change
 // is not kept.
 func TestAnswers(t *testing.T) {
-	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 24 * time.Second}), 4*time.Second, 0)
+	segs := recorded(t, 24*time.Second, 4*time.Second)
 	segs[3].Header.Flags |= m4f.Damaged
 	x, list := over(t, segs)
 	media := uris(x.get(t, "/example/hls/va/"+list))

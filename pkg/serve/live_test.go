@@ -76,7 +76,7 @@ func newStage(t testing.TB, dir string, peer []*m4f.Segment) (*stage, *twin) {
 	if peer == nil {
 		node = n.fake
 	}
-	x.h = NewHandler(Options{Node: node, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})
+	x.h = handlerOf(node)
 	x.h.play.clock = x.clock
 	return x, n
 }
@@ -258,7 +258,7 @@ func checkPlayed(t *rapid.T, x *stage, seen map[string]map[int64]line, r *rand.R
 // TestSpanEnds: whoever followed a span as it grew finds it ended with what it had,
 // and whoever comes later what has been healed since.
 func TestSpanEnds(t *testing.T) {
-	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 32 * time.Second}), 4*time.Second, 0)
+	segs := recorded(t, 32*time.Second, 4*time.Second)
 	x, _ := newStage(t, t.TempDir(), nil)
 	name := "/example/hls/v/" + spanName(0, 20, ".m3u8")
 	entries := func() (n int, ended bool) {
@@ -299,7 +299,7 @@ func TestTwinsCountAlike(t *testing.T) {
 			segs := cutUp(ts, 4*time.Second, 0)
 			dir := t.TempDir()
 			x, _ := newStage(t, dir, nil)
-			second := &stage{h: NewHandler(Options{Node: fake{m4fhttp.NewRoot(dir)}, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})}
+			second := &stage{h: handlerOf(fake{m4fhttp.NewRoot(dir)})}
 			second.h.play.clock = x.clock
 			list := func(x *stage) map[string]int64 {
 				code, text := x.get("/example/hls/v/index.m3u8")

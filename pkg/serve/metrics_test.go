@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -54,7 +53,7 @@ func busy(n int) NodeStatus {
 }
 
 func metricsHandler(t testing.TB, st NodeStatus) *Handler {
-	return NewHandler(Options{Node: told{m4fhttp.NewRoot(t.TempDir()), st}, Auth: m4fhttp.NewAuth(nil, nil, slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler)})
+	return handlerOf(told{m4fhttp.NewRoot(t.TempDir()), st})
 }
 
 // scrape asks for the metrics as Prometheus on the same machine does.

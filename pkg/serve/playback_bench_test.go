@@ -108,10 +108,7 @@ func BenchmarkPlaylist(b *testing.B) {
 			b.Fatal(path, code, n, text[:min(len(text), 300)])
 		}
 	}
-	open := func() *stage {
-		x := &stage{h: NewHandler(Options{Node: fake{m4fhttp.NewRoot(root)}, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})}
-		return x
-	}
+	open := func() *stage { return &stage{h: handlerOf(fake{m4fhttp.NewRoot(root)})} }
 	name := func(day, hours int, ext string) string {
 		return fmt.Sprintf("archive-%d-%d%s", begins.Add(time.Duration(day)*24*time.Hour).Unix(), hours*3600, ext)
 	}
@@ -123,18 +120,9 @@ func BenchmarkPlaylist(b *testing.B) {
 		{"day", "/example/hls/va/" + name(17, 24, ".m3u8"), 21000},
 		{"day-dash", "/example/" + name(17, 24, ".mpd"), 10},
 	} {
-		b.Run(c.name+"-cold", func(b *testing.B) {
-			for b.Loop() {
-				ask(b, open(), c.path, c.least)
-			}
-		})
-		b.Run(c.name+"-warm", func(b *testing.B) {
-			x := open()
+		coldAndWarm(b, c.name, open, func(b *testing.B, x *stage) {
+			x.h.play.lists = newRecent[listKey, *spanList](keepLists)
 			ask(b, x, c.path, c.least)
-			for b.Loop() {
-				x.h.play.lists = newRecent[listKey, *spanList](keepLists)
-				ask(b, x, c.path, c.least)
-			}
 		})
 	}
 	b.Run("any-hour", func(b *testing.B) {

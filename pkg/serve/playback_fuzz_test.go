@@ -8,15 +8,12 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/twindvr/twindvr/pkg/testkit"
-	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
 // FuzzPlayback: whatever address is asked for, the answer is a file or a problem
 // that says why not.
 func FuzzPlayback(f *testing.F) {
-	x := newTheatre(f, cutUp(testkit.Stream(f, testsrc.Options{StartPTS: 90000, Duration: 12 * time.Second}), 4*time.Second, 0)...)
+	x := newTheatre(f, recorded(f, 12*time.Second, 4*time.Second)...)
 	x.clock.Advance(13 * time.Second)
 	list := spanName(0, 12, "")
 	for _, path := range []string{

@@ -3,7 +3,6 @@ package serve
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -53,7 +52,7 @@ func newTheatreAt(t testing.TB, root string, segs ...*m4f.Segment) *theatre {
 }
 
 func (x *theatre) open(t testing.TB, n Node) {
-	x.h = NewHandler(Options{Node: n, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})
+	x.h = handlerOf(n)
 	x.h.play.clock = x.clock
 	x.Server = httptest.NewServer(x.h)
 	t.Cleanup(func() {
@@ -75,7 +74,12 @@ func (x *theatre) add(t testing.TB, o archive.Origin, segs ...*m4f.Segment) {
 	}
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+// handlerOf is a handler that asks for no cluster key and logs nothing.
+func handlerOf(n Node) *Handler {
+	return NewHandler(Options{Node: n, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // get asks and wants an answer.
 func (x *theatre) get(t testing.TB, path string) string {
@@ -105,6 +109,12 @@ func cutUp(ts []byte, target time.Duration, after time.Duration) []*m4f.Segment 
 	_, _ = s.Write(ts)
 	s.Close()
 	return out
+}
+
+// recorded is a recording of some length that begins at begins.
+func recorded(t testing.TB, length, target time.Duration) []*m4f.Segment {
+	t.Helper()
+	return cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: length}), target, 0)
 }
 
 // encoded makes a transport stream with ffmpeg.
@@ -153,7 +163,7 @@ func (x *theatre) play(t testing.TB, path string, args ...string) []played {
 // sounds of the archive.
 func TestPlays(t *testing.T) {
 	testkit.Need(t, "ffprobe")
-	x := newTheatre(t, cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 24 * time.Second}), 4*time.Second, 0)...)
+	x := newTheatre(t, recorded(t, 24*time.Second, 4*time.Second)...)
 	x.clock.Advance(25 * time.Second)
 	name := spanName(0, 24, ".m3u8")
 	for path, want := range map[string][2]int{

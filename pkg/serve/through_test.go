@@ -13,8 +13,6 @@ import (
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
-	"github.com/twindvr/twindvr/pkg/testkit"
-	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
 // hung is a node whose peers take requests and do not answer.
@@ -55,7 +53,7 @@ func hungTheatre(t *testing.T, n *hung, segs ...*m4f.Segment) *Handler {
 	}
 	(&theatre{stream: s}).add(t, archive.Live, segs...)
 	n.fake = fake{m4fhttp.NewRoot(dir)}
-	h := NewHandler(Options{Node: n, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet()})
+	h := handlerOf(n)
 	sim := clock.NewSim(begins)
 	sim.Advance(4 * time.Hour)
 	h.play.clock = sim
@@ -73,7 +71,7 @@ func askHung(h http.Handler, path string) *httptest.ResponseRecorder {
 // TestPeersThatHang: what peers may have is not said to be nowhere while they cannot
 // be asked.
 func TestPeersThatHang(t *testing.T) {
-	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 10 * time.Second}), 2*time.Second, 0)
+	segs := recorded(t, 10*time.Second, 2*time.Second)
 	for _, unasked := range []bool{false, true} {
 		h := hungTheatre(t, &hung{unasked: unasked}, segs...)
 		synctest.Test(t, func(t *testing.T) {
@@ -100,7 +98,7 @@ func TestPeersThatHang(t *testing.T) {
 // TestManyGapsAndPeersThatHang: a download waits for peers for some seconds in all,
 // however many gaps there are.
 func TestManyGapsAndPeersThatHang(t *testing.T) {
-	segs := cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 60 * time.Second}), 2*time.Second, 0)
+	segs := recorded(t, 60*time.Second, 2*time.Second)
 	var some []*m4f.Segment
 	for i := 0; i < len(segs); i += 2 {
 		some = append(some, segs[i])

@@ -16,7 +16,7 @@ import (
 
 // TestLongTSSlots: a slot of more than a playlist lists as one is refused.
 func TestLongTSSlots(t *testing.T) {
-	x := newTheatre(t, cutUp(testkit.Stream(t, testsrc.Options{StartPTS: 90000, Duration: 90 * time.Second}), 2*time.Second, 0)...)
+	x := newTheatre(t, recorded(t, 90*time.Second, 2*time.Second)...)
 	x.clock.Advance(2 * time.Minute)
 	ms := begins.UnixMilli()
 	for length, want := range map[int]int{2000: 200, 60_000: 200, 64_000: 200, 64_001: 404, 80_000: 404, 3600_000: 404, 3600_001: 404} {
