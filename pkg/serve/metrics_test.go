@@ -123,7 +123,6 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// Metrics are for the machine itself, as the API is.
 // TestScrapeGoesAway: who closes the connection is no trouble of the node's.
 func TestScrapeGoesAway(t *testing.T) {
 	var log testkit.Log
@@ -137,6 +136,7 @@ func TestScrapeGoesAway(t *testing.T) {
 	}
 }
 
+// Metrics are for the machine itself, as the API is.
 func TestMetricsAreGuarded(t *testing.T) {
 	h := metricsHandler(t, busy(1))
 	r := httptest.NewRequest("GET", "/metrics", nil)
