@@ -51,8 +51,13 @@ func (b *bench) measureFile(ctx context.Context, t *table) error {
 	return os.Remove(input)
 }
 
-// ingestRecord is twindvr ingest INPUT | twindvr record DIR.
+// ingestRecord records the stream DIR/archive/s.
 func (b *bench) ingestRecord(dir, input string) ([]*process, error) {
+	return b.ingestInto(filepath.Join(dir, "archive", "s"), input)
+}
+
+// ingestInto is twindvr ingest INPUT | twindvr record STREAM.
+func (b *bench) ingestInto(stream, input string) ([]*process, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -61,7 +66,7 @@ func (b *bench) ingestRecord(dir, input string) ([]*process, error) {
 	defer w.Close()
 	in := command(nil, b.twindvr, "ingest", input)
 	in.Stdout = w
-	out := command(nil, b.twindvr, "record", filepath.Join(dir, "archive", "s"))
+	out := command(nil, b.twindvr, "record", stream)
 	out.Stdin = r
 	if err := in.Start(); err != nil {
 		return nil, err

@@ -25,6 +25,8 @@ var measurements = []measurement{
 	{"udp", "UDP streams to an archive", 3, (*bench).measureUDP},
 	{"file", "a file to an archive", 5, (*bench).measureFile},
 	{"serve", "segments to peers, beside nginx", 5, (*bench).measureServe},
+	{"diff", "diff-archive of two archives of 4 s segments", 5, (*bench).measureDiff},
+	{"open", "long and many archives", 5, (*bench).measureOpen},
 }
 
 // metric is something that is measured.

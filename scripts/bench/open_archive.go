@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
@@ -18,22 +22,39 @@ const (
 	segmentBytes  = 3_000_000 // of 6 Mbit/s
 	hourSegments  = 900
 	hourTicks     = 3600 * m4f.Timescale
-	fakeInit      = 1000 // bytes of init segment
 	indexHeadSize = 64
 	indexRecSize  = 96
 )
 
 // fake is an archive with indexes as they are and extents that are as long as
-// they should be and hold nothing (pkg/archive/FORMAT.md): what reads no media
-// cannot tell. It has one extent an hour, of 900 segments of 4 s.
+// they should be and hold nothing but the init segment and the header of the last
+// segment (pkg/archive/FORMAT.md): what reads no media cannot tell. It has one extent an hour, of 900 segments of 4 s.
 type fake struct {
 	dir   string
+	init  []byte    // the init segment, which is in the extents
 	first time.Time // on the hour
 	hours int
 	// odd are numbers of segments, from 0, in which the archive differs from one
 	// without: each second is damaged, the others are not there, so that the hour
 	// has another extent from there on.
 	odd map[int]bool
+}
+
+// testInit is the init segment of the test stream.
+func (b *bench) testInit() ([]byte, error) {
+	input := filepath.Join(b.dir, "init.ts")
+	if err := b.makeInput(input, 8); err != nil {
+		return nil, err
+	}
+	out, err := exec.Command(b.twindvr, "ingest", input).Output()
+	if err != nil {
+		return nil, err
+	}
+	seg, err := m4f.NewReader(bytes.NewReader(out)).Next()
+	if err != nil {
+		return nil, err
+	}
+	return seg.Init, os.Remove(input)
 }
 
 // lastHours is the first of so many hours that end a while ago.
@@ -59,9 +80,28 @@ func (f *fake) make() error {
 	return nil
 }
 
+// linked makes another archive of the same files.
+func (f *fake) linked(dir string) error {
+	if _, err := archive.Create(dir, "", archive.Options{TargetDuration: segmentTicks}); err != nil {
+		return err
+	}
+	return filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
+		rel, rerr := filepath.Rel(f.dir, path)
+		switch to := filepath.Join(dir, rel); {
+		case err != nil || rerr != nil:
+			return errors.Join(err, rerr)
+		case d.IsDir():
+			return os.MkdirAll(to, 0o750)
+		case strings.Contains(rel, "/"):
+			return os.Link(path, to)
+		}
+		return nil
+	})
+}
+
 // makeHour writes the extents of an hour.
 func (f *fake) makeHour(dir string, h int, start m4f.UTC) error {
-	x := newFakeExtent(start)
+	x := newFakeExtent(f.init, start)
 	for i := range hourSegments {
 		n := h*hourSegments + i
 		at := start.Add(int64(i) * segmentTicks)
@@ -74,7 +114,7 @@ func (f *fake) makeHour(dir string, h int, start m4f.UTC) error {
 			if err := x.write(dir); err != nil {
 				return err
 			}
-			x = newFakeExtent(at.Add(segmentTicks))
+			x = newFakeExtent(f.init, at.Add(segmentTicks))
 		}
 	}
 	return x.write(dir)
@@ -82,27 +122,28 @@ func (f *fake) makeHour(dir string, h int, start m4f.UTC) error {
 
 // fakeExtent is an extent that is being made.
 type fakeExtent struct {
+	init  []byte
+	id    m4f.Identity // of init
 	start m4f.UTC
+	last  m4f.Header
 	index []byte
 	count uint32
 	end   int64
 }
 
-var (
-	fakeInitID = m4f.Identify([]byte("no init segment"), nil)
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-)
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func newFakeExtent(start m4f.UTC) *fakeExtent {
+func newFakeExtent(init []byte, start m4f.UTC) *fakeExtent {
 	b := append(make([]byte, 0, indexHeadSize+hourSegments*indexRecSize), "TWDVRIDX"...)
 	b = binary.BigEndian.AppendUint16(b, 1)
 	b = binary.BigEndian.AppendUint16(b, indexHeadSize)
 	b = binary.BigEndian.AppendUint16(b, indexRecSize)
 	b = append(b, byte(archive.Live), 0)
-	b = append(b, fakeInitID[:]...)
-	b = binary.BigEndian.AppendUint32(b, fakeInit)
+	id := m4f.Identify(init, nil)
+	b = append(b, id[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(init)))
 	b = append(b, make([]byte, 8)...)
-	return &fakeExtent{start: start, index: sealed(b, 0), end: fakeInit}
+	return &fakeExtent{init: init, id: id, start: start, index: sealed(b, 0), end: int64(len(init))}
 }
 
 // sealed appends the CRC of all bytes from from on.
@@ -113,22 +154,24 @@ func sealed(b []byte, from int) []byte {
 // add appends the record of segment n of the archive.
 func (x *fakeExtent) add(n int, at m4f.UTC, flags m4f.Flags) {
 	b, from := x.index, len(x.index)
-	id := m4f.Identify(nil, binary.BigEndian.AppendUint64(nil, uint64(n)))
-	flags |= m4f.Keyframe
-	lost := uint32(0)
-	if flags&m4f.Damaged != 0 {
-		lost = 1
+	h := &x.last
+	*h = m4f.Header{
+		ID: m4f.Identify(nil, binary.BigEndian.AppendUint64(nil, uint64(n))), Init: x.id,
+		MediaTime: int64(n) * segmentTicks & (m4f.Wrap - 1), UTC: at, Duration: segmentTicks, Flags: flags | m4f.Keyframe, Length: segmentBytes,
 	}
-	b = append(b, id[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(int64(n)*segmentTicks)&(m4f.Wrap-1))
-	b = binary.BigEndian.AppendUint64(b, uint64(at))
-	b = binary.BigEndian.AppendUint32(b, segmentTicks)
-	b = binary.BigEndian.AppendUint16(b, uint16(flags))
+	if flags&m4f.Damaged != 0 {
+		h.Lost = 1
+	}
+	b = append(b, h.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(h.MediaTime))
+	b = binary.BigEndian.AppendUint64(b, uint64(h.UTC))
+	b = binary.BigEndian.AppendUint32(b, h.Duration)
+	b = binary.BigEndian.AppendUint16(b, uint16(h.Flags))
 	b = append(b, byte(archive.Live), 0)
-	b = binary.BigEndian.AppendUint32(b, lost)
+	b = binary.BigEndian.AppendUint32(b, h.Lost)
 	b = binary.BigEndian.AppendUint32(b, 0)
 	b = binary.BigEndian.AppendUint64(b, uint64(x.end))
-	b = binary.BigEndian.AppendUint32(b, segmentBytes)
+	b = binary.BigEndian.AppendUint32(b, uint32(h.Length))
 	b = binary.BigEndian.AppendUint32(b, x.count)
 	b = binary.BigEndian.AppendUint64(b, uint64(at.Time().UnixMilli()+segmentTicks/90))
 	b = append(b, 0, 0, 0, 0)
@@ -151,5 +194,7 @@ func (x *fakeExtent) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Truncate(x.end), f.Close())
+	_, err1 := f.Write(x.init)
+	_, err2 := f.WriteAt(x.last.AppendBox(nil), x.end-segmentBytes-m4f.HeaderBoxSize)
+	return errors.Join(err1, err2, f.Truncate(x.end), f.Close())
 }

@@ -11,7 +11,7 @@ import (
 // its extents.
 func TestFake(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "s")
-	f := &fake{dir: dir, first: lastHours(2), hours: 2, odd: map[int]bool{10: true, 901: true}}
+	f := &fake{dir: dir, init: []byte("no init segment"), first: lastHours(2), hours: 2, odd: map[int]bool{10: true, 901: true}}
 	if err := f.make(); err != nil {
 		t.Fatal(err)
 	}
