@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -28,14 +29,17 @@ type chart struct {
 	x, y   string  // titles of the axes, with units
 	total  bool    // a value is multiplied with the case's number
 	log    bool    // both axes are logarithmic
+	right  bool    // there is room for the legend on the right
 	limit  float64 // what has to be reached; 0: nothing
 }
 
 var charts = []chart{
-	{file: "cpu.svg", title: "CPU time of recording UDP", table: "udp", metric: cpuPerGB.name, log: true,
+	{file: "cpu.svg", title: "CPU time of recording UDP", table: "udp", metric: cpuPerGB.name, log: true, right: true,
 		x: "streams of 6 Mbit/s", y: "CPU time, s per GB recorded", limit: 4},
 	{file: "memory.svg", title: "Memory of recording UDP", table: "udp", metric: perStream.name, total: true,
 		x: "streams of 6 Mbit/s", y: "memory, MB", limit: 12},
+	{file: "diff.svg", title: "diff-archive of two equal archives", table: "diff", metric: "time", log: true,
+		x: "length of the archives, days of 4 s segments", y: "time, ms"},
 }
 
 // plots draws what the report has, into a directory.
@@ -67,9 +71,14 @@ type line struct {
 	plotter.YErrors
 }
 
+// lines are those of the cases that are nothing but a number ("30 days", and not
+// "30 days, 1000 segments differ").
 func (c chart) lines(t *table) []*line {
 	var list []*line
 	for _, r := range t.Rows {
+		if strings.Contains(r.Case, ",") {
+			continue
+		}
 		i := slices.IndexFunc(r.Values, func(v value) bool { return v.Metric == c.metric })
 		if i < 0 {
 			continue
@@ -88,7 +97,11 @@ func (c chart) lines(t *table) []*line {
 		l.XYs = append(l.XYs, plotter.XY{X: r.X, Y: v.Value * factor})
 		l.YErrors = append(l.YErrors, struct{ Low, High float64 }{(v.Value - v.Lowest) * factor, (v.Highest - v.Value) * factor})
 	}
-	return list
+	most := 0
+	for _, l := range list {
+		most = max(most, len(l.XYs))
+	}
+	return slices.DeleteFunc(list, func(l *line) bool { return len(l.XYs) == 1 && most > 1 })
 }
 
 // Colours that differ in brightness too (Okabe and Ito), and shapes that differ.
@@ -116,7 +129,7 @@ func (c chart) draw(lines []*line) ([]byte, error) {
 		return nil, err
 	}
 	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, vg.Points(8)
-	if c.log { // where the curves have come down
+	if c.right {
 		p.Legend.XOffs = vg.Points(330)
 	}
 	canvas := vgsvg.New(17*vg.Centimeter, 10*vg.Centimeter)
@@ -200,7 +213,7 @@ func decades(low, high float64) []plot.Tick {
 	for tens := math.Pow(10, math.Floor(math.Log10(low))); tens <= high; tens *= 10 {
 		for _, n := range []float64{1, 2, 5} {
 			if v := n * tens; v >= low && v <= high {
-				list = append(list, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', 3, 64)})
+				list = append(list, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', -1, 64)})
 			}
 		}
 	}
