@@ -67,10 +67,8 @@ func accessHandler(t *testing.T, c config.Access, cl clock.Clock, log io.Writer)
 	return h
 }
 
-// request asks, and returns the status, and whether what is behind the guard was
-// shown.
-func request(t *testing.T, h http.Handler, method, target, from string, header ...string) *httptest.ResponseRecorder {
-	t.Helper()
+// askFrom asks a handler from an address.
+func askFrom(from string, h http.Handler, method, target string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, nil)
 	r.RemoteAddr, r.Host = from, "localhost:8081"
 	for i := 0; i < len(header); i += 2 {
@@ -78,6 +76,13 @@ func request(t *testing.T, h http.Handler, method, target, from string, header .
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
+	return w
+}
+
+// request asks for what is behind a guard: it is shown, or the status says why not.
+func request(t *testing.T, h http.Handler, method, target, from string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := askFrom(from, h, method, target, header...)
 	if shown := strings.Contains(w.Body.String(), "shown"); shown != (w.Code == http.StatusOK) {
 		t.Errorf("%s %s: %d, and shown %v", method, target, w.Code, shown)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -32,14 +31,7 @@ func zipped(t *testing.T, text string) []byte {
 
 // get asks the handler as a browser on the machine does.
 func get(h http.Handler, target string, header ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest("GET", target, nil)
-	r.RemoteAddr, r.Host = "127.0.0.1:5", "localhost:8081"
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w
+	return askFrom(own, h, "GET", target, header...)
 }
 
 // Without the built page there is one that says how to get it, and what plays.
@@ -145,20 +137,25 @@ func TestPageFilesThatAreBroken(t *testing.T) {
 	}
 }
 
-// Who brings a token goes on with it from the page without scripts.
-func TestFallbackPassesToken(t *testing.T) {
-	h := NewHandler(Options{
-		Node: testHandler(t).node, Auth: m4fhttp.NewAuth(nil, nil, slog.Default()), Log: slog.Default(),
+// byToken is a handler that shows its page to who brings a token, and one for all
+// streams.
+func byToken(t *testing.T, n Node) (h *Handler, token string) {
+	t.Helper()
+	h = NewHandler(Options{
+		Node: n, Auth: m4fhttp.NewAuth(nil, nil, quiet()), Log: quiet(),
 		Access: NewAccess(&config.Access{TokenSecrets: []string{tokenSecret}}, nil, nil),
 	})
-	all, err := (&Token{Stream: "*", Expires: time.Now().Add(time.Hour)}).Sign(tokenSecret)
+	token, err := (&Token{Stream: "*", Expires: time.Now().Add(time.Hour)}).Sign(tokenSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequest("GET", "/?token="+all, nil)
-	r.RemoteAddr = elsewhere
-	w := httptest.NewRecorder()
-	h.viewers(h.fallback).ServeHTTP(w, r)
+	return h, token
+}
+
+// Who brings a token goes on with it from the page without scripts.
+func TestFallbackPassesToken(t *testing.T) {
+	h, all := byToken(t, testHandler(t).node)
+	w := askFrom(elsewhere, h.viewers(h.fallback), "GET", "/?token="+all)
 	links := regexp.MustCompile(`href="(/[^."][^"]*)"`).FindAllStringSubmatch(w.Body.String(), -1)
 	if len(links) < 4 {
 		t.Errorf("%d links in\n%s", len(links), w.Body)
@@ -173,19 +170,9 @@ func TestFallbackPassesToken(t *testing.T) {
 // A token for all streams opens the page from anywhere; its files need none, since
 // their addresses carry none.
 func TestPageByToken(t *testing.T) {
-	h := NewHandler(Options{
-		Node: fake{m4fhttp.NewRoot(t.TempDir())}, Auth: m4fhttp.NewAuth(nil, nil, slog.Default()), Log: slog.Default(),
-		Access: NewAccess(&config.Access{TokenSecrets: []string{tokenSecret}}, nil, nil),
-	})
-	all, err := (&Token{Stream: "*", Expires: time.Now().Add(time.Hour)}).Sign(tokenSecret)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, all := byToken(t, fake{m4fhttp.NewRoot(t.TempDir())})
 	for target, want := range map[string]int{"/": http.StatusForbidden, "/?token=" + all: http.StatusOK, "/.web/fallback.css": http.StatusOK, "/.web/none.js": http.StatusNotFound} {
-		r := httptest.NewRequest("GET", target, nil)
-		r.RemoteAddr = elsewhere
-		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, r); w.Code != want {
+		if w := askFrom(elsewhere, h, "GET", target); w.Code != want {
 			t.Errorf("%s: %d, want %d: %s", target, w.Code, want, w.Body)
 		}
 	}
