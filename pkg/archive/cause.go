@@ -47,8 +47,8 @@ func (s *Stream) explain(gaps []Gap) error {
 	return nil
 }
 
-// downtime is a stretch of which nothing was recorded when it was sent: gaps, and
-// between them and around them what was fetched later to fill them.
+// downtime is a stretch of which nothing was recorded here when it was sent: gaps, and
+// between them and around them what was fetched from peers.
 type downtime struct {
 	from, to m4f.UTC
 	gaps     []Gap
@@ -59,7 +59,7 @@ type downtime struct {
 func downtimes(all []Stretch) []downtime {
 	var out []downtime
 	for _, x := range all {
-		if x.State != StateMissing && x.State != StateHealed {
+		if x.State != StateMissing && x.State != StateHealed && x.State != StateReplicated {
 			continue
 		}
 		if n := len(out); n == 0 || out[n-1].to != x.From {
@@ -88,8 +88,8 @@ func (o *downtime) around(g *Gap) Gap {
 }
 
 // explain finds why a gap is there that lies in the outage: the event that is nearest
-// to its start and of a kind that explains one; else the last such event since
-// the outage began. Without any, a recorder that starts at the gap's end, or at the
+// to its start and of a kind that explains one; else what began since nothing is
+// recorded here, and was not over when the gap began. Without any, a recorder that starts at the gap's end, or at the
 // outage's, shows that none was running.
 func (o *downtime) explain(s *Stream, g *Gap) (err error) {
 	if !o.read {
@@ -127,11 +127,19 @@ func (o *downtime) near(g *Gap) (near *event.Event) {
 	return near
 }
 
-// before returns the last explaining event of the outage ahead of a gap, or nil.
+// lasting are the kinds of event that explain a gap until another one has come.
+var lasting = map[string]string{event.SourceLost: event.SourceBack, event.Disk: event.DiskBack, event.Stop: event.Start}
+
+// before returns the last event of the outage that explains what follows it, and that
+// nothing has ended ahead of the gap, or nil.
 func (o *downtime) before(g *Gap) (last *event.Event) {
 	for e := range o.between(o.from-noticedAhead, g.From) {
-		if e.Explains() {
+		switch {
+		case e.Kind == event.Stop && last != nil: // which follows from the other
+		case lasting[e.Kind] != "":
 			last = e
+		case last != nil && lasting[last.Kind] == e.Kind:
+			last = nil
 		}
 	}
 	return last

@@ -573,6 +573,7 @@ func TestCauseOfOutage(t *testing.T) {
 	}{
 		"the middle, source lost": {[][2]int64{{10, 20}}, []event.Event{
 			{Time: noon.Add(10 * sec).Time(), Kind: event.SourceLost, Msg: "nothing came for 10s"},
+			{Time: noon.Add(11 * sec).Time(), Kind: event.Stop, Msg: "recording stopped"},
 			{Time: noon.Add(21 * minute).Time(), Kind: event.SourceLost, Msg: "nothing works for some time"},
 			{Time: noon.Add(30 * minute).Time(), Kind: event.SourceBack, Msg: "it is back"},
 			{Time: noon.Add(31 * minute).Time(), Kind: event.Heal, Msg: "healed"},
@@ -585,22 +586,28 @@ func TestCauseOfOutage(t *testing.T) {
 		"twice, stopped": {[][2]int64{{5, 10}, {15, 20}}, []event.Event{
 			{Time: noon.Add(sec).Time(), Kind: event.Stop, Msg: "recording ended"},
 		}, Live, "recording ended"},
+		"the first cause is over": {[][2]int64{{0, 10}, {15, 20}}, []event.Event{
+			{Time: noon.Add(sec).Time(), Kind: event.Disk, Msg: "full"},
+			{Time: noon.Add(2 * minute).Time(), Kind: event.DiskBack, Msg: "it can be written again"},
+			{Time: noon.Add(4 * minute).Time(), Kind: event.Fault, Msg: "a moment's trouble"},
+		}, Copied, "not recorded"},
 		"another cause long before": {[][2]int64{{10, 20}}, []event.Event{
 			{Time: noon.Add(-30 * minute).Time(), Kind: event.Disk, Msg: "full"},
 		}, Healed, "not recorded"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStream(t, Options{})
+			s, fetched := newStream(t, Options{}), Healed
 			fill := func(o Origin, from, to int64) {
 				write(t, s, o, run(t, noon.Add(from*minute), from*minute, int((to-from)*15))...)
 			}
 			s.Note(event.Event{Time: noon.Add(-60 * minute).Time(), Kind: event.Start, Msg: "a recorder began"})
-			fill(Replicated, -40, 0)
+			fill(Copied, -40, 0)
 			for _, e := range c.events {
 				s.Note(e)
 			}
 			for _, f := range c.filled {
-				fill(Healed, f[0], f[1])
+				fill(fetched, f[0], f[1])
+				fetched = Replicated // what is newer than all that is there
 			}
 			fill(c.last, 30, 31)
 			for _, from := range []m4f.UTC{0, noon.Add(21 * minute)} {
