@@ -159,8 +159,8 @@ func (c *call) parse(params []string) error {
 	return nil
 }
 
-// least is the size from which an answer is worth compressing.
-const least = 1 << 10
+// zipAnswerFrom is from which size on, in bytes, an answer in JSON is worth compressing.
+const zipAnswerFrom = 1 << 10
 
 // answer writes a value as JSON.
 func (c *call) answer(v any) {
@@ -179,7 +179,7 @@ func (c *call) answer(v any) {
 	body = append(body, '\n')
 	header.Set("Content-Type", "application/json")
 	header.Add("Vary", "Accept-Encoding")
-	if len(body) >= least && m4fhttp.TakesGzip(c.r) {
+	if len(body) >= zipAnswerFrom && m4fhttp.TakesGzip(c.r) {
 		header.Set("Content-Encoding", "gzip")
 		body = gzipped(body)
 	}
