@@ -17,8 +17,8 @@ import (
 // moved is what went over the network, both ways.
 var moved = newMetric("moved", "kB", 1)
 
-// scattered is in how many segments archives differ.
-const scattered = 1000
+// scattered is in how many segments archives differ here and there.
+func (b *bench) scattered() int { return pick(b, 1000, 20) }
 
 // measureDiff compares two archives with diff-archive: between two nodes that have
 // been asked before, as those are that replicate, between a directory and a node,
@@ -28,8 +28,8 @@ func (b *bench) measureDiff(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	month := pick(b, 30, 2)
-	for _, days := range pick(b, []int{1, 7, month, 90, 365}, []int{1, month}) {
+	month := pick(b, 30, 1)
+	for _, days := range pick(b, []int{1, 7, month, 90, 365}, []int{month}) {
 		p, err := b.newPair(init, days, 0)
 		if err != nil {
 			return err
@@ -39,7 +39,7 @@ func (b *bench) measureDiff(ctx context.Context, t *table) error {
 			return err
 		}
 	}
-	p, err := b.newPair(init, month, scattered)
+	p, err := b.newPair(init, month, b.scattered())
 	if err != nil {
 		return err
 	}

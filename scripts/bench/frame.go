@@ -25,6 +25,10 @@ var measurements = []measurement{
 	{"udp", "UDP streams to an archive", 3, (*bench).measureUDP},
 	{"file", "a file to an archive", 5, (*bench).measureFile},
 	{"serve", "segments to peers, beside nginx", 5, (*bench).measureServe},
+	{"follow", "followers of one stream", 3, (*bench).measureFollow},
+	{"backfill", "an empty archive from a node, beside curl", 5, (*bench).measureBackfill},
+	{"twins", "what two nodes tell each other that both hear the source", 3, (*bench).measureTwins},
+	{"failover", "from one input to the next", 5, (*bench).measureFailover},
 	{"diff", "diff-archive of two archives of 4 s segments", 5, (*bench).measureDiff},
 	{"open", "long and many archives", 5, (*bench).measureOpen},
 }

@@ -30,7 +30,7 @@ func (b *bench) measureOpen(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	days, streams := pick(b, 365, 2), pick(b, 500, 5)
+	days, streams := pick(b, 365, 1), pick(b, 500, 2)
 	year := &fake{dir: filepath.Join(dir, "year", "s"), init: init, first: lastHours(24 * days), hours: 24 * days}
 	if err := year.make(); err != nil {
 		return err
@@ -113,7 +113,7 @@ func get(url string) ([]byte, error) {
 // been recorded behind it, other ones each time.
 func (b *bench) measureHour(ctx context.Context, t *table, year *fake) error {
 	began := time.Now()
-	if err := b.recordSmall(year.dir, pick(b, 7500, 3700)); err != nil {
+	if err := b.recordSmall(year.dir, pick(b, 7500, 120)); err != nil {
 		return err
 	}
 	s, err := b.serveM4F(ctx, filepath.Dir(year.dir))
@@ -123,7 +123,7 @@ func (b *bench) measureHour(ctx context.Context, t *table, year *fake) error {
 	n := 0
 	playlist := func() ([]byte, error) {
 		n++
-		return get(fmt.Sprintf("http://%s/s/archive-%d-3600.m3u8", s.addr, began.Add(time.Duration(n)*10*time.Second).Unix()))
+		return get(fmt.Sprintf("http://%s/s/archive-%d-%d.m3u8", s.addr, began.Add(time.Duration(n)*10*time.Second).Unix(), pick(b, 3600, 60)))
 	}
 	if _, err := playlist(); err != nil {
 		return errors.Join(err, s.stop())
