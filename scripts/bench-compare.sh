@@ -14,7 +14,7 @@ pkg/segment    Segmenter
 pkg/m4f        Build|Reader
 pkg/ingest     UDPRead|RTP|SRTReceive
 pkg/archive    Append|Month|View|Totals
-pkg/m4fhttp    Media
+pkg/m4fhttp    Media|Live
 pkg/replicate  Diff|Backfill
 pkg/salvage    Merge|Blocks
 pkg/render     Download

@@ -1,6 +1,7 @@
 package m4fhttp
 
 import (
+	"context"
 	"io"
 	"path/filepath"
 	"testing"
@@ -9,11 +10,11 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
-// large makes number n of a stream of 6 Mbit/s: four seconds, 3 MB.
-func large(b *testing.B, n int) *m4f.Segment {
+// large makes number n of a stream: four seconds, so many bytes.
+func large(b *testing.B, n, size int) *m4f.Segment {
 	b.Helper()
 	const d = 4 * second
-	data := make([]byte, 3_000_000)
+	data := make([]byte, size)
 	for i := range data {
 		data[i] = byte(i * i >> 8)
 	}
@@ -43,7 +44,7 @@ func BenchmarkMedia(b *testing.B) {
 	}
 	var segs []*m4f.Segment
 	for n := range 8 {
-		segs = append(segs, large(b, n))
+		segs = append(segs, large(b, n, 3_000_000))
 	}
 	appendAll(b, a, segs...)
 	addr := bounded(b, NewHandler(Options{Provider: NewRoot(root), Log: quiet}), ServeOptions{})
@@ -85,4 +86,57 @@ func BenchmarkMedia(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkLive adds segments of 300 kB to a stream that fifty clients follow over
+// loopback, each when all have the one before.
+func BenchmarkLive(b *testing.B) {
+	const followers, size = 50, 300_000
+	root := b.TempDir()
+	a, err := archive.Create(filepath.Join(root, "x"), "", archive.CreateOptions{TargetDuration: 4 * second})
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := a.Writer(archive.Live, 0, archive.WriterOptions{Sync: archive.SyncOff})
+	add := func(n int) {
+		if err := w.Append(large(b, n, size)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	add(0)
+	addr := bounded(b, NewHandler(Options{Provider: NewRoot(root), Log: quiet}), ServeOptions{})
+	ctx, cancel := context.WithCancel(b.Context())
+	got, done := make(chan int64, followers), make(chan error, followers)
+	for range followers {
+		c := clientOf(b, "http://"+addr, "x")
+		go func() {
+			done <- c.Live(ctx, m4f.Identity{}, func(s *m4f.Segment) error { got <- s.Header.MediaTime; return nil })
+		}()
+	}
+	all := func(n int) {
+		for range followers {
+			select {
+			case at := <-got:
+				if at != int64(n)*4*second {
+					b.Fatal(at, n)
+				}
+			case err := <-done:
+				b.Fatal(err)
+			}
+		}
+	}
+	all(0)
+	b.SetBytes(followers * size)
+	b.ReportAllocs()
+	for n := 1; b.Loop(); n++ {
+		add(n)
+		all(n)
+	}
+	cancel()
+	for range followers {
+		<-done
+	}
+	if err := w.Close(); err != nil {
+		b.Fatal(err)
+	}
 }
