@@ -163,7 +163,7 @@ func parseFlags(args []string) (*bench, error) {
 	fs.StringVar(&b.profile, "profile", "", "measure nothing; leave profiles of supervise with 20 streams in this `directory`")
 	fs.IntVar(&b.allRuns, "runs", 0, "times to measure each; 0: as each measurement has it")
 	fs.BoolVar(&b.short, "short", false, "small and once: to see that everything works")
-	streams := fs.String("streams", "", "numbers of UDP streams (default 1,20,100)")
+	streams := fs.String("streams", "", "numbers of UDP streams (default 1,5,20,100,250)")
 	fs.DurationVar(&b.duration, "duration", 0, "time to record UDP for (default 20s)")
 	fs.Int64Var(&b.bitrate, "bitrate", 6_000_000, "bits per second of a stream")
 	fs.Int64Var(&b.fileSize, "file", 0, "bytes of the file to record (default 1 GiB)")
@@ -177,7 +177,7 @@ func parseFlags(args []string) (*bench, error) {
 		return nil, errors.New("-figures takes whole results, and neither -short nor -who gives them")
 	}
 	if *streams == "" {
-		*streams = pick(b, "1,20,100", "2")
+		*streams = pick(b, "1,5,20,100,250", "2")
 		if b.profile != "" {
 			*streams = pick(b, "20", "2")
 		}

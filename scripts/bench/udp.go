@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -31,14 +32,18 @@ func (b *bench) measureUDP(ctx context.Context, t *table) error {
 		contend := func(name string, whole bool, start recorder) contender {
 			return contender{name: name, run: func(ctx context.Context) (sample, error) { return b.udp(ctx, name, start, whole, n) }}
 		}
+		ffmpeg := b.peer("ffmpeg", "ffmpeg", func(ctx context.Context, path string) (sample, error) {
+			return b.udp(ctx, "ffmpeg", ffmpegs(path), false, n)
+		})
+		if most := 50 * runtime.NumCPU(); n > most && ffmpeg.missing == "" {
+			ffmpeg.missing = fmt.Sprintf("has CPU time for %d at most", most)
+		}
 		c, err := b.compare(ctx, t, streamCount(n), float64(n), []contender{
 			contend("floor", true, func(dir string, first, n int) ([]*process, error) {
 				return one(start(syscall.SIGTERM, self, "floor", dir, fmt.Sprint(first), fmt.Sprint(n)))
 			}),
 			contend("twindvr", false, b.supervise),
-			b.peer("ffmpeg", "ffmpeg", func(ctx context.Context, path string) (sample, error) {
-				return b.udp(ctx, "ffmpeg", ffmpegs(path), false, n)
-			}),
+			ffmpeg,
 		})
 		if err != nil {
 			return err
