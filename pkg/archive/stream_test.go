@@ -592,7 +592,7 @@ func TestCauseOfOutage(t *testing.T) {
 			{Time: noon.Add(4 * minute).Time(), Kind: event.Fault, Msg: "a moment's trouble"},
 		}, Copied, "not recorded"},
 		"another cause long before": {[][2]int64{{10, 20}}, []event.Event{
-			{Time: noon.Add(-30 * minute).Time(), Kind: event.Disk, Msg: "full"},
+			{Time: noon.Add(-1 * minute).Time(), Kind: event.Disk, Msg: "full"},
 		}, Healed, "not recorded"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -600,8 +600,8 @@ func TestCauseOfOutage(t *testing.T) {
 			fill := func(o Origin, from, to int64) {
 				write(t, s, o, run(t, noon.Add(from*minute), from*minute, int((to-from)*15))...)
 			}
-			s.Note(event.Event{Time: noon.Add(-60 * minute).Time(), Kind: event.Start, Msg: "a recorder began"})
-			fill(Copied, -40, 0)
+			s.Note(event.Event{Time: noon.Add(-2 * minute).Time(), Kind: event.Start, Msg: "a recorder began"})
+			fill(Copied, -2, 0)
 			for _, e := range c.events {
 				s.Note(e)
 			}

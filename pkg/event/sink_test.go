@@ -119,15 +119,6 @@ func runSink(t *testing.T, url string, change ...func(*SinkOptions)) *running {
 	return &running{s, log, end}
 }
 
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: it did not come", what)
-		}
-	}
-}
-
 func events(from, to int) (out []Event) {
 	for i := from; i < to; i++ {
 		out = append(out, Event{Time: time.UnixMilli(1000), Stream: "news", Kind: Switch, Msg: fmt.Sprint(i), Attrs: map[string]any{"n": i}})
@@ -148,7 +139,7 @@ func TestSinkSends(t *testing.T) {
 	for _, e := range events(0, 250) {
 		s.Put(e)
 	}
-	waitFor(t, "all", func() bool { return s.Stats().Sent == 250 })
+	testkit.Await(t, "all", func() bool { return s.Stats().Sent == 250 })
 	if got := r.got(); !slices.Equal(got, numbers(0, 250)) {
 		t.Errorf("%v", got)
 	}
@@ -188,7 +179,7 @@ func TestSinkTriesAgain(t *testing.T) {
 			for _, e := range events(0, 20) {
 				s.Put(e)
 			}
-			waitFor(t, "all", func() bool { return s.Stats().Sent == 20 })
+			testkit.Await(t, "all", func() bool { return s.Stats().Sent == 20 })
 			if got := r.got(); !slices.Equal(got, numbers(0, 20)) {
 				t.Errorf("%v", got)
 			}
@@ -217,7 +208,7 @@ func TestSinkTellsOnce(t *testing.T) {
 		for _, e := range events(i, i+1) {
 			s.Put(e)
 		}
-		waitFor(t, "it", func() bool { return s.Stats().Sent == int64(i+1) })
+		testkit.Await(t, "it", func() bool { return s.Stats().Sent == int64(i+1) })
 	}
 	if log := s.log.String(); strings.Count(log, "events cannot be sent") != 1 || strings.Count(log, "events are sent again") != 1 {
 		t.Error(log)
@@ -237,7 +228,7 @@ func TestSinkOutlivesReceiver(t *testing.T) {
 	for _, e := range events(0, 10) {
 		s.Put(e)
 	}
-	waitFor(t, "a failure", func() bool { return s.Stats().Failed > 2 })
+	testkit.Await(t, "a failure", func() bool { return s.Stats().Failed > 2 })
 	if l, err = net.Listen("tcp", addr); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +237,7 @@ func TestSinkOutlivesReceiver(t *testing.T) {
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(l) }()
 	defer func() { srv.Close(); <-served }()
-	waitFor(t, "all", func() bool { return s.Stats().Sent == 10 })
+	testkit.Await(t, "all", func() bool { return s.Stats().Sent == 10 })
 	if got := r.got(); !slices.Equal(got, numbers(0, 10)) {
 		t.Errorf("%v", got)
 	}
@@ -269,11 +260,11 @@ func TestSinkRefused(t *testing.T) {
 	for _, e := range events(0, 1) {
 		s.Put(e)
 	}
-	waitFor(t, "the refusal", func() bool { return s.Stats().Dropped == 1 })
+	testkit.Await(t, "the refusal", func() bool { return s.Stats().Dropped == 1 })
 	for _, e := range events(1, 2) {
 		s.Put(e)
 	}
-	waitFor(t, "the rest", func() bool { return s.Stats().Sent == 2 })
+	testkit.Await(t, "the rest", func() bool { return s.Stats().Sent == 2 })
 	if got := r.got(); !slices.Contains(got, "1") || !slices.Contains(got, "1 event(s) were dropped: the receiver did not take them") {
 		t.Errorf("%v", got)
 	}
@@ -296,7 +287,7 @@ func TestSinkTooLarge(t *testing.T) {
 	for _, e := range events(0, 150) {
 		s.Put(e)
 	}
-	waitFor(t, "all", func() bool { return s.Stats().Sent == 150 })
+	testkit.Await(t, "all", func() bool { return s.Stats().Sent == 150 })
 	if got := r.got(); !slices.Equal(got, numbers(0, 150)) {
 		t.Errorf("%v", got)
 	}
@@ -315,7 +306,7 @@ func TestSinkOverflow(t *testing.T) {
 	}
 	s := runSink(t, r.URL)
 	s.Put(events(0, 1)[0])
-	waitFor(t, "the first request", func() bool { return r.asked() == 1 })
+	testkit.Await(t, "the first request", func() bool { return r.asked() == 1 })
 	for _, e := range events(1, 1+sinkQueue+7) {
 		s.Put(e)
 	}
@@ -323,7 +314,7 @@ func TestSinkOverflow(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	close(hold)
-	waitFor(t, "all", func() bool { return s.Stats().Sent == sinkQueue+2 })
+	testkit.Await(t, "all", func() bool { return s.Stats().Sent == sinkQueue+2 })
 	got := r.got()
 	if !slices.Equal(got[:sinkQueue+1], numbers(0, sinkQueue+1)) {
 		t.Errorf("%v", got)
@@ -341,14 +332,14 @@ func TestSinkRetarget(t *testing.T) {
 	for _, e := range events(0, 30) {
 		s.Put(e)
 	}
-	waitFor(t, "a request", func() bool { return bad.asked() > 0 })
+	testkit.Await(t, "a request", func() bool { return bad.asked() > 0 })
 	if err := s.Retarget("ftp://x/"); err == nil {
 		t.Error("a URL of another kind was taken")
 	}
 	if err := s.Retarget(good.URL + "/new"); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "all", func() bool { return s.Stats().Sent == 30 })
+	testkit.Await(t, "all", func() bool { return s.Stats().Sent == 30 })
 	if got := good.got(); !slices.Equal(got, numbers(0, 30)) {
 		t.Errorf("%v", got)
 	}
@@ -369,7 +360,7 @@ func TestSinkEnds(t *testing.T) {
 		for _, e := range events(0, 130) {
 			s.Put(e)
 		}
-		waitFor(t, "the failure", func() bool { return s.Stats().Failed == 1 })
+		testkit.Await(t, "the failure", func() bool { return s.Stats().Failed == 1 })
 		s.end()
 		if got := r.got(); !slices.Equal(got, numbers(0, 130)) {
 			t.Errorf("%v", got)
@@ -382,7 +373,7 @@ func TestSinkEnds(t *testing.T) {
 		for _, e := range events(0, 130) {
 			s.Put(e)
 		}
-		waitFor(t, "a request", func() bool { return r.asked() > 0 })
+		testkit.Await(t, "a request", func() bool { return r.asked() > 0 })
 		s.end()
 		if st := s.Stats(); st.Dropped != 130 || st.Sent != 0 {
 			t.Errorf("%+v", st)

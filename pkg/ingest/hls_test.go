@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // hlsKeys writes a key and the file that tells ffmpeg of it, which it reads
@@ -76,16 +77,16 @@ func TestHLSFromNginx(t *testing.T) {
 	var first, second []*hlsRecording
 	for _, v := range kinds {
 		list := v.name + "/live.m3u8"
-		waitFor(t, "playlist", exists(n.file(list)))
+		testkit.Await(t, "playlist", exists(n.file(list)))
 		first = append(first, recordHLS(t, n.url(list)))
 	}
 	list := n.file("keys/live.m3u8")
-	waitFor(t, "third segment", listed(list, 3))
+	testkit.Await(t, "third segment", listed(list, 3))
 	hlsKeys(t, n, "key1")
 	for _, v := range kinds {
 		second = append(second, recordHLS(t, n.url(v.name+"/live.m3u8")))
 	}
-	waitFor(t, "sixth segment", listed(list, 6))
+	testkit.Await(t, "sixth segment", listed(list, 6))
 	hlsKeys(t, n, "key2")
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
@@ -219,17 +220,17 @@ func TestHLSOutages(t *testing.T) {
 	cmd := hlsEncoder(t, n.root, 60, "-flags", "+global_header", "-f", "tee", to)
 	var rec []*hlsRecording
 	for _, v := range kinds {
-		waitFor(t, "playlist", exists(n.file(v.name+"/live.m3u8")))
+		testkit.Await(t, "playlist", exists(n.file(v.name+"/live.m3u8")))
 		rec = append(rec, recordHLS(t, n.url(v.name+"/live.m3u8")))
 	}
 	all := func(ok func(r *hlsRecording) bool) func() bool {
 		return func() bool { return ok(rec[0]) && ok(rec[1]) }
 	}
-	waitFor(t, "segments", all(func(r *hlsRecording) bool { return len(r.all()) >= 1 }))
+	testkit.Await(t, "segments", all(func(r *hlsRecording) bool { return len(r.all()) >= 1 }))
 	n.kill()
-	waitFor(t, "failures", all(func(r *hlsRecording) bool { return r.src.Stats().Errors > 1 }))
+	testkit.Await(t, "failures", all(func(r *hlsRecording) bool { return r.src.Stats().Errors > 1 }))
 	n.start()
-	waitFor(t, "return", all(func(r *hlsRecording) bool { return r.src.Stats().Reconnects == 1 }))
+	testkit.Await(t, "return", all(func(r *hlsRecording) bool { return r.src.Stats().Reconnects == 1 }))
 	cmd.Process.Kill()
 	cmd.Wait()
 	if err := hlsEncoder(t, n.root, 4, "-flags", "+global_header", "-f", "tee", to).Wait(); err != nil {

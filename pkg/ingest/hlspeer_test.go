@@ -85,7 +85,7 @@ func (n *hlsNginx) start() {
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
-	waitFor(n.t, "nginx", func() bool {
+	testkit.Await(n.t, "nginx", func() bool {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
 		if err == nil {
 			c.Close()
@@ -105,16 +105,6 @@ func (n *hlsNginx) kill() {
 func (n *hlsNginx) url(name string) string { return fmt.Sprintf("hls://127.0.0.1:%d/%s", n.port, name) }
 
 func (n *hlsNginx) file(name string) string { return filepath.Join(n.root, name) }
-
-// waitFor waits until ok, and fails when that takes far too long.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("no %s within 30 s", what)
-		}
-	}
-}
 
 // hlsEncoder starts ffmpeg with a test picture and a tone, at the speed of the
 // clock, for a time.

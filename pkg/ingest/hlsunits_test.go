@@ -13,6 +13,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/hls"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // hlsStage serves playlists of segments in a directory, as far as a test has
@@ -113,11 +114,11 @@ func TestHLSLateRendition(t *testing.T) {
 	s := newHLSStage(t, n.root)
 	s.list(3, "v0", "v1", "v2")
 	r := recordHLS(t, s.url("all.m3u8"))
-	waitFor(t, "segments", func() bool { return len(r.all()) >= 1 })
+	testkit.Await(t, "segments", func() bool { return len(r.all()) >= 1 })
 	s.list(6, "v0", "v1")
-	waitFor(t, "word of the rendition", func() bool { return strings.Contains(r.log.String(), "does not come") })
+	testkit.Await(t, "word of the rendition", func() bool { return strings.Contains(r.log.String(), "does not come") })
 	s.list(7, "v0", "v1", "v2")
-	waitFor(t, "return of the rendition", func() bool { return strings.Contains(r.log.String(), "comes again") })
+	testkit.Await(t, "return of the rendition", func() bool { return strings.Contains(r.log.String(), "comes again") })
 	s.list(8, "v0", "v1", "v2")
 	s.finish()
 	segs := r.end(t)

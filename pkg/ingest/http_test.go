@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/icholy/digest"
+
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // nginxPath finds the program where an unprivileged user's PATH does not.
@@ -45,7 +47,7 @@ http {
 		t.Fatal(err)
 	}
 	p := run(t, nginxPath(), "-p", dir, "-e", "stderr", "-c", conf)
-	await(t, "nginx listens", func() bool {
+	testkit.Await(t, "nginx listens", func() bool {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			c.Close()
@@ -59,7 +61,7 @@ http {
 func openWhenUp(t *testing.T, url string) Source {
 	t.Helper()
 	var src Source
-	await(t, "opening "+url, func() bool {
+	testkit.Await(t, "opening "+url, func() bool {
 		var err error
 		src, err = Open(context.Background(), url, Options{})
 		if err != nil && !strings.Contains(err.Error(), "refused") {
@@ -117,7 +119,7 @@ func TestHTTPFromNginx(t *testing.T) {
 	ffmpeg(t, "-re", "-i", path, "-map", "0", "-c", "copy", "-f", "tee",
 		fmt.Sprintf("[f=mpegts:flush_packets=1]%s|[f=mpegts:listen=1]http://127.0.0.1:%d/live", file, upstream))
 	var src Source
-	await(t, "nginx reaches ffmpeg", func() bool {
+	testkit.Await(t, "nginx reaches ffmpeg", func() bool {
 		var err error
 		src, err = Open(t.Context(), "http://"+place+"/live", Options{})
 		return err == nil
@@ -137,7 +139,7 @@ func TestHTTPServerKilled(t *testing.T) {
 	for range 2 {
 		server := nginx(t, p, filepath.Dir(path), "limit_rate 300k;")
 		r := record(t, openWhenUp(t, url))
-		await(t, "a second is there", func() bool { return r.size() > 200_000 })
+		testkit.Await(t, "a second is there", func() bool { return r.size() > 200_000 })
 		server.kill()
 		r.wait(t)
 		if r.end == nil {
@@ -167,7 +169,7 @@ func TestHTTPFromFFmpeg(t *testing.T) {
 			fmt.Sprintf("[f=mpegts:flush_packets=1]%s|[f=mpegts:listen=1]%s", file, url))
 		r := record(t, openWhenUp(t, url))
 		if kill {
-			await(t, "a second is there", func() bool { return r.size() > 100_000 })
+			testkit.Await(t, "a second is there", func() bool { return r.size() > 100_000 })
 			server.kill()
 		}
 		r.wait(t)
@@ -391,7 +393,7 @@ func TestHTTPSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	last, same := int64(-1), 0
-	await(t, "the server is held up", func() bool {
+	testkit.Await(t, "the server is held up", func() bool {
 		n := written.Load()
 		if n == last {
 			same++
@@ -409,7 +411,7 @@ func TestHTTPSlowReader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	await(t, "the server goes on", func() bool { return written.Load() > before })
+	testkit.Await(t, "the server goes on", func() bool { return written.Load() > before })
 }
 
 func TestHTTPSWithUnknownCertificate(t *testing.T) {

@@ -168,16 +168,6 @@ func (r *recording) wait(t *testing.T) {
 	}
 }
 
-// await waits until something holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for limit := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("%s: not within %v", what, patience)
-		}
-	}
-}
-
 // segmentsOf are the segments that a whole transport stream gives.
 func segmentsOf(b []byte) []string {
 	r := new(recording)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pion/rtp"
 
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -118,7 +119,7 @@ func joined(list [][]byte, gone func(int) bool) (data []byte, lost []int) {
 // wantData waits for all bytes and compares them, and the places of the losses.
 func (r *recording) wantData(t *testing.T, data []byte, lost []int) {
 	t.Helper()
-	await(t, "all bytes", func() bool { return r.size() >= len(data) })
+	testkit.Await(t, "all bytes", func() bool { return r.size() >= len(data) })
 	r.stop()
 	if !bytes.Equal(r.data, data) {
 		t.Errorf("%d bytes received, %d sent, equal up to %d", len(r.data), len(data), common(r.data, data))
@@ -430,7 +431,7 @@ func TestRTPFFmpegRestarts(t *testing.T) {
 	for range 3 {
 		f := send()
 		n := segments()
-		await(t, "segments: "+f.said.String(), func() bool { return segments() > n+2 })
+		testkit.Await(t, "segments: "+f.said.String(), func() bool { return segments() > n+2 })
 		f.kill()
 	}
 	r.stop()
@@ -459,7 +460,7 @@ func TestRTPTellsOfPlainPackets(t *testing.T) {
 		_, err := s.Read(ctx)
 		done <- err
 	}()
-	await(t, "a line", func() bool {
+	testkit.Await(t, "a line", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return strings.Contains(log.String(), "open the source as udp://")

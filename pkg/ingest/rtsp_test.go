@@ -24,6 +24,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // archive is what has been recorded of a session.
@@ -151,7 +152,7 @@ func within(t *testing.T, what string, got, want []string) {
 func (c *camera) publish(t *testing.T, path string, args ...string) *process {
 	t.Helper()
 	p := ffmpeg(t, append(append([]string{"-re", "-i", path, "-map", "0", "-c", "copy"}, args...), "-f", "rtsp", "-rtsp_transport", "tcp", c.url())...)
-	await(t, "publishing", func() bool { return c.published() || len(p.said.String()) > 0 })
+	testkit.Await(t, "publishing", func() bool { return c.published() || len(p.said.String()) > 0 })
 	return p
 }
 
@@ -319,7 +320,7 @@ func TestRTSPReturns(t *testing.T) {
 		a := &archive{}
 		ended := make(chan error, 1)
 		go func() { ended <- a.pull(context.Background(), src) }()
-		await(t, "two segments", func() bool { return a.count() >= 2 })
+		testkit.Await(t, "two segments", func() bool { return a.count() >= 2 })
 		p.kill()
 		select {
 		case err := <-ended:
@@ -329,7 +330,7 @@ func TestRTSPReturns(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("the sender is dead and Read goes on")
 		}
-		await(t, "the stream's end", func() bool { return !cam.published() })
+		testkit.Await(t, "the stream's end", func() bool { return !cam.published() })
 		src.Close()
 		if last != nil {
 			// As far on as the wall clock, but for how long packets took.
@@ -351,7 +352,7 @@ func TestRTSPS(t *testing.T) {
 	cert, fingerprint := certificate(t)
 	cam := newCamera(t, func(c *camera) { c.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}} })
 	p := ffmpeg(t, "-re", "-stream_loop", "-1", "-i", path, "-map", "0", "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", strings.Replace(cam.url(), "rtsp:", "rtsps:", 1))
-	await(t, "publishing", func() bool { return cam.published() || len(p.said.String()) > 0 })
+	testkit.Await(t, "publishing", func() bool { return cam.published() || len(p.said.String()) > 0 })
 	url := strings.Replace(cam.url(), "rtsp:", "rtsps:", 1)
 	if _, err := Open(context.Background(), url, Options{}); err == nil || !strings.Contains(err.Error(), "fingerprint="+fingerprint) {
 		t.Errorf("a certificate that nobody knows: %v", err)

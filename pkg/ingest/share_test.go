@@ -12,6 +12,7 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // sharedOpen opens by a hub, to be closed with the test.
@@ -62,11 +63,11 @@ func TestHubProgramsOfOneMultiplex(t *testing.T) {
 				}
 				w.Write(d)
 				if k%200 == 199 {
-					await(t, "a reader", func() bool { return all[0].size() > total-200*1316 })
+					testkit.Await(t, "a reader", func() bool { return all[0].size() > total-200*1316 })
 				}
 			}
 			for k, r := range all {
-				await(t, "all bytes", func() bool { return r.size() == total })
+				testkit.Await(t, "all bytes", func() bool { return r.size() == total })
 				r.stop()
 				// The recorder ends, the source does not: what the last
 				// datagrams began is not there.

@@ -30,7 +30,7 @@ func sendSRT(t *testing.T, clip, url string) (*process, string) {
 func openSoon(t *testing.T, url string, opt Options) Source {
 	t.Helper()
 	var src Source
-	await(t, "opening "+url, func() bool {
+	testkit.Await(t, "opening "+url, func() bool {
 		var err error
 		src, err = Open(context.Background(), url, opt)
 		if err != nil && !strings.Contains(err.Error(), "nothing listens") && !strings.Contains(err.Error(), "connection refused") {
@@ -93,8 +93,8 @@ func TestSRTFromFFmpeg(t *testing.T) {
 				if err := p.wait(); err != nil {
 					t.Fatalf("ffmpeg: %v: %s", err, p.said.String())
 				}
-				await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
-				await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
+				testkit.Await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
+				testkit.Await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
 				r.stop()
 				if !errors.Is(r.end, context.Canceled) {
 					t.Errorf("a listener's source ended: %v", r.end)
@@ -132,7 +132,7 @@ func TestSRTCallRefused(t *testing.T) {
 			t.Parallel()
 			place := fmt.Sprintf("srt://127.0.0.1:%d", port())
 			sendSRT(t, path, place+c.theirs)
-			await(t, c.want, func() bool {
+			testkit.Await(t, c.want, func() bool {
 				src, err := Open(t.Context(), place+c.ours, Options{})
 				if err == nil {
 					src.Close()
@@ -194,7 +194,7 @@ func TestSRTRefusesCallers(t *testing.T) {
 	}
 	// The first that fits stays, and a second is refused.
 	p, sent := sendSRT(t, path, place+"?streamid=one&passphrase="+secret)
-	await(t, "the first delivers", func() bool { return r.size() > 0 })
+	testkit.Await(t, "the first delivers", func() bool { return r.size() > 0 })
 	second, _ := sendSRT(t, path, place+"?streamid=one&passphrase="+secret)
 	if second.wait() == nil {
 		t.Error("a second caller was not refused")
@@ -205,8 +205,8 @@ func TestSRTRefusesCallers(t *testing.T) {
 	if err := p.wait(); err != nil {
 		t.Errorf("the first caller: %v: %s", err, p.said.String())
 	}
-	await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
-	await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
+	testkit.Await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
+	testkit.Await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
 	r.stop()
 	r.sameStream(t, readFile(t, sent))
 	if st := r.Stats(); st.Errors < 4 {
@@ -229,13 +229,13 @@ func TestSRTSenderKilled(t *testing.T) {
 		}
 		r := record(t, src)
 		first, sent1 := sendSRT(t, path, place+"?mode=caller")
-		await(t, "a second is there", func() bool { return r.size() > 200_000 })
+		testkit.Await(t, "a second is there", func() bool { return r.size() > 200_000 })
 		first.kill()
 		at := time.Now()
 		var second *process
 		var sent2 string
 		// An encoder calls until it is let in: its place is taken for a while.
-		await(t, "the second caller is in", func() bool {
+		testkit.Await(t, "the second caller is in", func() bool {
 			second, sent2 = sendSRT(t, path, place+"?mode=caller")
 			for {
 				select {
@@ -254,8 +254,8 @@ func TestSRTSenderKilled(t *testing.T) {
 		if err := second.wait(); err != nil {
 			t.Fatalf("ffmpeg: %v: %s", err, second.said.String())
 		}
-		await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
-		await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
+		testkit.Await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
+		testkit.Await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
 		r.stop()
 		if len(r.lost) != 1 {
 			t.Fatalf("losses at %v, want one", r.lost)
@@ -286,7 +286,7 @@ func TestSRTSenderKilled(t *testing.T) {
 			p, sent := sendSRT(t, path, place+"?mode=listener")
 			src := openSoon(t, place, Options{})
 			r := record(t, src)
-			await(t, "a second is there", func() bool { return r.size() > 200_000 })
+			testkit.Await(t, "a second is there", func() bool { return r.size() > 200_000 })
 			p.kill()
 			r.wait(t)
 			if r.end == nil || !strings.Contains(r.end.Error(), "the connection is lost") {

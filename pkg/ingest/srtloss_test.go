@@ -148,8 +148,8 @@ func TestSRTThroughLoss(t *testing.T) {
 				if err := p.wait(); err != nil {
 					t.Fatalf("ffmpeg: %v: %s", err, p.said.String())
 				}
-				await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
-				await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
+				testkit.Await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
+				testkit.Await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
 				r.stop()
 			}
 			r.sameStream(t, readFile(t, sent))
@@ -196,8 +196,8 @@ func TestSRTTooLate(t *testing.T) {
 	if err := p.wait(); err != nil {
 		t.Fatalf("ffmpeg: %v: %s", err, p.said.String())
 	}
-	await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
-	await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
+	testkit.Await(t, "the caller has gone", func() bool { return strings.Contains(log.String(), "srt caller has gone") })
+	testkit.Await(t, "all is read", func() bool { return r.size() == int(r.Stats().Bytes) })
 	r.stop()
 	all := readFile(t, sent)
 	var want []byte

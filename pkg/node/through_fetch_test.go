@@ -6,10 +6,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // runThrough runs a through whose fetches are fill.
@@ -28,21 +28,12 @@ func runThrough(t *testing.T, fill func(context.Context, spanKey) error) (th *th
 		<-done
 	}
 	t.Cleanup(stop)
-	until(t, func() bool {
+	testkit.Await(t, "it runs", func() bool {
 		th.mu.Lock()
 		defer th.mu.Unlock()
 		return th.ctx != nil
 	})
 	return th, stop
-}
-
-func until(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it did not come to that")
-		}
-	}
 }
 
 func (t *through) waiting(key spanKey) int {
@@ -74,7 +65,7 @@ func TestFetchedOnce(t *testing.T) {
 			}
 		})
 	}
-	until(t, func() bool { return th.waiting(key) == 20 })
+	testkit.Await(t, "20 waiting", func() bool { return th.waiting(key) == 20 })
 	close(release)
 	wg.Wait()
 	if n := fills.Load(); n != 1 {
@@ -105,9 +96,9 @@ func TestFetchEndsWithItsViewers(t *testing.T) {
 			}
 		})
 	}
-	until(t, func() bool { return th.waiting(key) == 2 })
+	testkit.Await(t, "2 waiting", func() bool { return th.waiting(key) == 2 })
 	leave[0]()
-	until(t, func() bool { return th.waiting(key) == 1 })
+	testkit.Await(t, "1 waiting", func() bool { return th.waiting(key) == 1 })
 	select {
 	case <-ended:
 		t.Error("given up while somebody waits")
@@ -123,7 +114,7 @@ func TestFetchEndsWithItsViewers(t *testing.T) {
 			t.Error("a fetch of a stream that has stopped has succeeded")
 		}
 	})
-	until(t, func() bool { return th.waiting(key) == 1 })
+	testkit.Await(t, "1 waiting", func() bool { return th.waiting(key) == 1 })
 	stop()
 	wg.Wait()
 	if err := th.fetch(context.Background(), key); err == nil {
@@ -151,7 +142,7 @@ func TestFetchesAreBounded(t *testing.T) {
 			}
 		})
 	}
-	until(t, func() bool {
+	testkit.Await(t, "as many fetches as there may be", func() bool {
 		th.mu.Lock()
 		defer th.mu.Unlock()
 		return len(th.fetches) == waitingFetches && now.Load() == playFetches

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/twindvr/twindvr/pkg/event"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // message is one of the server-sent events.
@@ -190,9 +191,7 @@ func TestEventsLiveBounded(t *testing.T) {
 	for _, f := range all {
 		f.close()
 	}
-	for n.h.followers.Load() > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Await(t, "all are gone", func() bool { return n.h.followers.Load() == 0 })
 	if f := follow(t, srv, "", ""); f.resp.StatusCode != 200 {
 		t.Error(f.resp.Status)
 	}

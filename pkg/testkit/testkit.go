@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
@@ -50,6 +51,17 @@ func FewerChecks(t T, by int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Value.Set(was) })
+}
+
+// Await waits until something holds, which it looks for every few milliseconds.
+func Await(t T, what string, holds func() bool) {
+	t.Helper()
+	const limit = 2 * time.Minute // of a machine that is busy
+	for end := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v", what, limit)
+		}
+	}
 }
 
 // Need skips a test where one of the programs that it needs is not installed.
