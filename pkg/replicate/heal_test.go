@@ -428,6 +428,49 @@ func TestHealJoiningAhead(t *testing.T) {
 	}
 }
 
+// The source ends for all nodes within a segment of which each of them has lost something.
+// It is healed, as a partial one, if no node heard more of it.
+func TestHealSourceEnded(t *testing.T) {
+	ts := source(t, 20*time.Second)
+	const d = 4 * time.Second
+	second := bitrate / 8 / datagram
+	for _, ends := range []int{count(ts), count(ts) - second, count(ts) - 2*second - 10} {
+		whole := newLossy(t, d)
+		whole.hear(ts, 0, ends, nil)
+		whole.end(t)
+		shown := view(t, whole.a)
+		ref := shown[len(shown)-1]
+		for _, last := range []int{ends - 10, ends - 1} { // the second loses that, and perhaps the end
+			nodes := []*lossy{newLossy(t, d), newLossy(t, d)}
+			nodes[0].hear(ts, 0, ends, in(map[int]bool{ends - second/2: true}))
+			nodes[1].hear(ts, 0, ends, in(map[int]bool{ends - second/4: true, last: true}))
+			for _, l := range nodes {
+				l.end(t)
+				if e := view(t, l.a); !e[len(e)-1].Damaged() {
+					t.Fatalf("it has not lost anything: %v", shownBy(t, l.a))
+				}
+			}
+			for range 2 {
+				for i, l := range nodes {
+					l.heals(t, Dir{nodes[1-i].a})
+				}
+			}
+			for i, l := range nodes {
+				got := view(t, l.a)
+				if e := got[len(got)-1]; e.ID != ref.ID || e.Damaged() || !e.Partial() {
+					t.Errorf("end %d, lost %d: node %d shows %v, not %s", ends, last, i, shownBy(t, l.a), ref.ID)
+				}
+				if more := l.heals(t, Dir{nodes[1-i].a}); more != (Result{}) {
+					t.Errorf("once more: %+v", more)
+				}
+			}
+			if err := equalViews(t, []*archive.Stream{nodes[0].a, nodes[1].a}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // heardAs returns a cluster's view where each node follows all others while all of
 // them hear a source.
 func hearTogether(t *testing.T, ts []byte, d time.Duration, lost []map[int]bool) ([]*lossy, []*peerNode, []following) {

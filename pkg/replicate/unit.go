@@ -1,19 +1,16 @@
 package replicate
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
-	"math"
 	"slices"
 	"sort"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 	"github.com/twindvr/twindvr/pkg/salvage"
-	"github.com/twindvr/twindvr/pkg/segment"
 )
 
 // unit is a stretch of time of which two archives keep packets, that overlaps
@@ -404,151 +401,6 @@ func (c *countingPeer) Packets(ctx context.Context, ranges []salvage.Range) ([]b
 	c.packets += int64(len(b) / salvage.PacketSize)
 	return b, err
 }
-
-// cut segments a merged copy, and keeps of it what is better than what either
-// archive has packets of.
-func (u *unit) cut(m *merged) {
-	from, to := u.span()
-	known := u.headers()
-	var cut []m4f.Header
-	joined, segs := segment.ResegmentJoined(m.copy, u.own[0].Program, u.own[0].Target)
-	if joined != nil && opened(&joined.Header, known) {
-		segs = append([]*m4f.Segment{joined}, segs...)
-	} else {
-		joined = nil
-	}
-	for _, seg := range segs {
-		h := &seg.Header
-		h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
-		if min(h.End(), to)-max(h.UTC, from) < sliver {
-			continue // of the stretch ahead of what was damaged
-		}
-		u.judge(h, known)
-		if seg == joined {
-			h.Flags |= m4f.Partial // nobody here heard what is ahead of it
-		}
-		if h.Damaged() {
-			m.lost += int64(h.Lost) + int64(h.Errored)
-		}
-		if !h.Clean() {
-			m.left = append(m.left, *h)
-		}
-		if improves(h, known) {
-			m.segs = append(m.segs, seg)
-		}
-		cut = append(cut, *h)
-	}
-	if len(m.left) > 0 {
-		u.keepUncut(m, cut)
-	}
-}
-
-// opened says whether a recorder that had just joined, or one that ended there, opened a segment
-// at the keyframe of another one.
-func opened(h *m4f.Header, known []m4f.Header) bool {
-	return slices.ContainsFunc(known, func(k m4f.Header) bool {
-		return k.MediaTime == h.MediaTime && k.Partial() && k.Flags&m4f.Keyframe != 0 && !ahead(&k)
-	})
-}
-
-// keepUncut adds to what is left the own segments of which the merged copy gives none:
-// it does not reach beyond their end, and is kept in place of the own copies. So is what
-// came ahead of a run's first segment, unless the merged copy gives what is up to there: it
-// may have been merged with the segment before alone, and is needed for the one that it is in.
-func (u *unit) keepUncut(m *merged, cut []m4f.Header) {
-	for i := range u.own {
-		for _, h := range u.own[i].Segments {
-			h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
-			given := slices.ContainsFunc(cut, func(c m4f.Header) bool {
-				if ahead(&h) {
-					return c.UTC < h.End() && c.End() > h.End()-sliver
-				}
-				return min(c.End(), h.End())-max(c.UTC, h.UTC) >= sliver
-			})
-			if h.Clean() || given {
-				continue
-			}
-			m.left = append(m.left, h)
-			if h.Damaged() {
-				m.lost += int64(lossOf(&h))
-			}
-		}
-	}
-	slices.SortStableFunc(m.left, func(a, b m4f.Header) int { return cmp.Compare(a.UTC, b.UTC) })
-}
-
-// ahead says whether a header stands for what came ahead of a run's first segment.
-func ahead(h *m4f.Header) bool { return h.Lost == math.MaxUint32 }
-
-// headers are the segments that both archives have packets of, dated by the own
-// clock.
-func (u *unit) headers() []m4f.Header {
-	var out []m4f.Header
-	for _, l := range [][]salvage.Entry{u.own, u.theirs} {
-		for i := range l {
-			for _, h := range l[i].Segments {
-				h.UTC = dateOf(&u.own[0].Segments[0], h.MediaTime)
-				out = append(out, h)
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b m4f.Header) int { return cmp.Or(cmp.Compare(a.UTC, b.UTC), bytes.Compare(a.ID[:], b.ID[:])) })
-	return out
-}
-
-// judge gives a merged segment the flags that take a recorder to know: it is whole
-// where those who recorded it heard it whole, and something went before it where
-// one of them heard that.
-func (u *unit) judge(h *m4f.Header, known []m4f.Header) {
-	const edge = m4f.Timescale / 100
-	at := h.UTC // up to here it was heard whole
-	begins, broken := false, true
-	for i := range known {
-		k := &known[i]
-		if !k.Partial() && k.UTC <= at+edge {
-			at = max(at, k.End())
-		}
-		if distance(k.UTC, h.UTC) <= edge {
-			begins, broken = true, broken && k.Flags&m4f.Discontinuity != 0
-		}
-	}
-	h.Flags &^= m4f.Partial
-	if at < h.End()-edge {
-		h.Flags |= m4f.Partial
-	}
-	if begins {
-		h.Flags &^= m4f.Discontinuity
-		if broken {
-			h.Flags |= m4f.Discontinuity
-		}
-	}
-}
-
-// improves says whether a merged segment is clean, or lacks less than any that was
-// recorded of its time.
-func improves(h *m4f.Header, known []m4f.Header) bool {
-	if h.Clean() {
-		return true
-	}
-	for i := range known {
-		k := &known[i]
-		if min(h.End(), k.End())-max(h.UTC, k.UTC) < sliver {
-			continue
-		}
-		switch {
-		case k.Damaged() && !h.Damaged():
-		case k.Damaged() && lossOf(h) >= lossOf(k):
-			return false
-		case !k.Damaged() && h.Damaged() && k.UTC <= h.UTC+sliver && k.End() >= h.End()-sliver:
-			return false
-		case !k.Damaged() && !h.Damaged() && k.Duration >= h.Duration:
-			return false
-		}
-	}
-	return true
-}
-
-func lossOf(h *m4f.Header) uint64 { return uint64(h.Lost) + uint64(h.Errored) }
 
 // lost sums up what the own segments of a unit lack.
 func (u *unit) lost() (n int64, damaged int) {

@@ -17,25 +17,33 @@ import (
 // of a track that the copy does not tell to which side its frames belong. Whether a segment
 // is whole those tell who recorded it: Partial is set where the map is doubtful alone.
 func Resegment(c *salvage.Copy, program uint16, target int64) []*m4f.Segment {
-	_, out := ResegmentJoined(c, program, target)
-	return out
+	return Recut(c, program, target).Inside
 }
 
-// ResegmentJoined is Resegment, and the segment that opens at the first keyframe in the
-// copy, if every track has been heard to its end: what a recorder writes that joins there. It
-// is partial. Whether a segment opens at that keyframe the copy does not tell.
-func ResegmentJoined(c *salvage.Copy, program uint16, target int64) (joined *m4f.Segment, out []*m4f.Segment) {
+// Cut is what a copy gives. Those that do not lie inside are partial, and whether there are
+// such segments the copy does not tell.
+type Cut struct {
+	Joined *m4f.Segment   // opens at the first keyframe in the copy, as one who joins there writes; nil: none
+	Inside []*m4f.Segment // those of Resegment
+	Ended  []*m4f.Segment // which the end of the copy closes, as one does whose source ends there
+}
+
+// Recut is Resegment, and gives the segments at the ends of a copy too.
+func Recut(c *salvage.Copy, program uint16, target int64) (cut Cut) {
 	if target <= 0 {
-		return nil, nil
+		return cut
 	}
 	var s *Segmenter
+	ended := false
 	s = New(Config{TargetDuration: target, Program: program, Unpaced: true, Start: 1}, func(seg *m4f.Segment) {
-		if s.inside {
-			seg.Header.UTC = 0
-			out = append(out, seg)
-		} else if s.begun && joined == nil && len(out) == 0 {
-			seg.Header.UTC = 0
-			joined = seg
+		seg.Header.UTC = 0
+		switch {
+		case ended:
+			cut.Ended = append(cut.Ended, seg)
+		case s.inside:
+			cut.Inside = append(cut.Inside, seg)
+		case s.begun && cut.Joined == nil && len(cut.Inside) == 0:
+			cut.Joined = seg
 		}
 	})
 	s.again = true
@@ -50,11 +58,10 @@ func ResegmentJoined(c *salvage.Copy, program uint16, target int64) (joined *m4f
 		}
 	}
 	s.dmx.WritePackets(c.Packets[at*salvage.PacketSize:])
-	s.dmx.Abandon()
-	for _, f := range s.buf {
-		f.Release()
-	}
-	return joined, out
+	ended = true
+	s.dmx.Close()
+	s.end()
+	return cut
 }
 
 // dropsAgain is Drops where nothing may have been heard yet that would show the
