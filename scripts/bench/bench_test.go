@@ -61,40 +61,59 @@ func benchIn(dir string, args ...string) *exec.Cmd {
 	return exec.Command("bench", append([]string{"-twindvr", shipped(), "-dir", dir}, args...)...)
 }
 
-// TestShort makes every measurement, small, of all but ffmpeg, which takes its time.
+// TestShort makes every measurement, small, of all but ffmpeg, which takes its
+// time, and all at once: most of it is waiting.
 func TestShort(t *testing.T) {
+	type started struct {
+		cmd  *exec.Cmd
+		dir  string
+		said bytes.Buffer
+	}
+	var list []*started
 	for _, m := range measurements {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			cmd := benchIn(dir, "-short", "-duration", "1s", "-only", m.name)
-			// Whatever ffmpeg is there is not found.
-			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(cmd.Path))
-			var said bytes.Buffer
-			cmd.Stderr = &said
-			if out, err := cmd.Output(); err != nil {
-				t.Fatalf("%v\n%s\n%s", err, out, said.Bytes())
+		s := &started{dir: t.TempDir()}
+		s.cmd = benchIn(s.dir, "-short", "-duration", "1s", "-only", m.name)
+		// Whatever ffmpeg is there is not found.
+		s.cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(s.cmd.Path))
+		s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
+		if err := s.cmd.Start(); err != nil {
+			t.Error(err)
+			break
+		}
+		list = append(list, s)
+	}
+	for i, s := range list {
+		err := s.cmd.Wait()
+		t.Run(measurements[i].name, func(t *testing.T) {
+			if err != nil {
+				t.Fatalf("%v\n%s", err, s.said.Bytes())
 			}
-			if !strings.Contains(said.String(), "ffmpeg is missing") {
-				t.Errorf("a program that is missing is not named:\n%s", said.Bytes())
+			if !strings.Contains(s.said.String(), "ffmpeg is missing") {
+				t.Errorf("a program that is missing is not named:\n%s", s.said.Bytes())
 			}
-			r := &report{}
-			b, err := os.ReadFile(filepath.Join(dir, "results.json"))
-			if err == nil {
-				err = json.Unmarshal(b, r)
-			}
-			if err != nil || len(r.Tables) != 1 || len(r.Tables[0].Rows) == 0 || r.Tables[0].Failed != "" {
-				t.Fatalf("%v; %s", err, b)
-			}
-			if left, _ := filepath.Glob(filepath.Join(dir, "work-*")); len(left) > 0 {
-				t.Errorf("left behind: %q", left)
-			}
-			for _, c := range charts {
-				if c.table == m.name {
-					drawn(t, filepath.Join(dir, c.file))
-				}
-			}
+			looksDone(t, s.dir, measurements[i].name)
 		})
+	}
+}
+
+// looksDone looks at what a measurement has left behind.
+func looksDone(t *testing.T, dir, name string) {
+	t.Helper()
+	r := &report{}
+	b, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err == nil {
+		err = json.Unmarshal(b, r)
+	}
+	if err != nil || len(r.Tables) != 1 || len(r.Tables[0].Rows) == 0 || r.Tables[0].Failed != "" {
+		t.Fatalf("%v; %s", err, b)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "work-*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	for _, c := range charts {
+		if c.table == name {
+			drawn(t, filepath.Join(dir, c.file))
+		}
 	}
 }
 
