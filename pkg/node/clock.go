@@ -36,6 +36,12 @@ func (c *clockOffset) heard(ms int64, at time.Time) {
 	c.n++
 }
 
+// explains says whether a time by the peer's clock may be so far ahead of one by this
+// node's, give or take some. Where the peer has not said anything, it may.
+func (c *clockOffset) explains(ahead, slack time.Duration) bool {
+	return c.n == 0 || slices.ContainsFunc(c.last[:min(c.n, len(c.last))], func(d time.Duration) bool { return (ahead - d).Abs() <= slack })
+}
+
 // seconds is nil where the peer has not said anything.
 func (c *clockOffset) seconds() *float64 {
 	if c.n == 0 {

@@ -127,12 +127,14 @@ func (l *link) delay(r *archive.Record) time.Duration {
 // offset follows its encoder.
 const datedFor = 2 * time.Minute
 
-// dateOf is the UTC that the peer's timeline gives to a media time, while the
-// peer lists segments.
-func (l *link) dateOf(media int64) (m4f.UTC, bool) {
+// dateOf is the UTC that the peer's timeline gives to a media time that is heard at
+// near, while the peer lists segments. What is further from near than late arrival and
+// the peer's clock explain is of another timeline: an encoder began anew.
+func (l *link) dateOf(media int64, near m4f.UTC) (m4f.UTC, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.utc.Add(m4f.Diff33(media, l.media)), l.s.node.since(l.listed) < datedFor
+	utc := l.utc.Add(m4f.Diff33(media, l.media))
+	return utc, l.s.node.since(l.listed) < datedFor && l.clock.explains(m4f.Duration(int64(utc-near)), m4f.Duration(mostLate))
 }
 
 // resume is the UTC that the peer's timeline gives to a media time behind the

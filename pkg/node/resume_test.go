@@ -40,3 +40,37 @@ func TestLinkResume(t *testing.T) {
 		t.Error("what a peer listed an hour ago dates what is heard now")
 	}
 }
+
+// A peer dates what goes on with its timeline, also where a clock is wrong, and not
+// what an encoder begins anew: that would be told as a clock that differs.
+func TestLinkDateOf(t *testing.T) {
+	const sec = m4f.Timescale
+	at := m4f.UTCOf(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
+	sim := clock.NewSim(at.Time())
+	l := &link{
+		s:     &stream{node: New(Options{Config: &config.Config{}, Clock: sim})},
+		media: 1000 * sec, length: 4 * sec, utc: at, listed: sim.Now(),
+	}
+	for _, c := range []struct {
+		ahead time.Duration // the peer's clock, as it says
+		media int64
+		near  m4f.UTC
+		ok    bool
+	}{
+		{0, 1004 * sec, at.Add(4 * sec), true},
+		{0, 1004 * sec, at.Add(9 * sec), true}, // heard late
+		{0, sec, at.Add(4 * sec), false},       // the encoder was restarted
+		{0, 984 * sec, at.Add(4 * sec), false},
+		{time.Minute, 1004 * sec, at.Add(-56 * sec), true},
+		{-time.Minute, 1004 * sec, at.Add(64 * sec), true},
+		{time.Minute, 1004 * sec, at.Add(64 * sec), false},
+		{time.Minute, sec, at.Add(-56 * sec), false},
+	} {
+		l.clock = clockOffset{}
+		l.clock.heard(sim.Now().Add(c.ahead).UnixMilli(), sim.Now())
+		utc, ok := l.dateOf(c.media, c.near)
+		if ok != c.ok || ok && utc != at.Add(c.media-1000*sec) {
+			t.Errorf("media %d heard at %d s, a clock that is %v ahead: %d, %v", c.media/sec, int64(c.near-at)/sec, c.ahead, int64(utc-at)/sec, ok)
+		}
+	}
+}

@@ -298,7 +298,7 @@ func addStats(a, b segment.Stats) segment.Stats {
 func (c *source) hint(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool) {
 	for i, l := range c.s.links {
 		if l != nil && i < c.index {
-			if at, ok := l.dateOf(media); ok {
+			if at, ok := l.dateOf(media, utc); ok {
 				return at, true
 			}
 		}
@@ -311,7 +311,7 @@ func (c *source) hint(media int64, utc m4f.UTC, fresh bool) (m4f.UTC, bool) {
 	}
 	for _, l := range c.s.links {
 		if l != nil {
-			if at, ok := l.dateOf(media); ok {
+			if at, ok := l.dateOf(media, utc); ok {
 				return at, true
 			}
 		}

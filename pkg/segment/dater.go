@@ -53,7 +53,7 @@ func (d *dater) date(media, duration int64, arrived m4f.UTC, jump bool) m4f.UTC 
 		}
 	}
 	if fresh {
-		d.left = 0
+		d.left, d.disagreement = 0, 0
 	}
 	if clocked {
 		utc = d.resumed(media, utc)

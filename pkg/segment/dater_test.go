@@ -240,3 +240,20 @@ func TestLateStart(t *testing.T) {
 		}
 	}
 }
+
+// What disagreed with a timeline says nothing of the next one.
+func TestDisagreementEnds(t *testing.T) {
+	const at = m4f.UTC(1_700_000_000 * tick)
+	other := true
+	d := dater{hint: func(int64, m4f.UTC, bool) (m4f.UTC, bool) { return at + 3*tick, other }}
+	if d.date(5*tick, 4*tick, at, false); d.disagreement != 3*tick {
+		t.Fatal(d.disagreement)
+	}
+	other = false
+	if d.date(9*tick, 4*tick, at+4*tick, false); d.disagreement != 3*tick {
+		t.Errorf("it is over though the timeline goes on: %d", d.disagreement)
+	}
+	if d.date(0, 4*tick, at+9*tick, true); d.disagreement != 0 {
+		t.Errorf("it goes on with another timeline: %d", d.disagreement)
+	}
+}
