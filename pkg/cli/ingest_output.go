@@ -37,6 +37,7 @@ func (o *output) run(w *m4f.Writer) {
 		if o.err = w.WriteSegment(s); o.err != nil && o.failed != nil {
 			o.failed(o.err)
 		}
+		s.Recycle()
 	}
 }
 

@@ -111,7 +111,8 @@ func (o *recordOptions) run(ctx context.Context, io IO) error {
 	return err
 }
 
-// readSegments calls take with each segment of standard input until it ends.
+// readSegments calls take with each segment of standard input until it ends. A
+// segment's media is valid during the call.
 // After a signal it goes on for drainTime.
 func readSegments(ctx context.Context, in IO, take func(*m4f.Segment) error) error {
 	type item struct {
@@ -151,6 +152,7 @@ func readSegments(ctx context.Context, in IO, take func(*m4f.Segment) error) err
 			if err := take(it.seg); err != nil {
 				return err
 			}
+			it.seg.Recycle()
 		case <-done:
 			done, expired = nil, in.Clock.After(drainTime)
 		case <-expired:

@@ -82,7 +82,8 @@ func SequenceNumber(mediaTime int64) uint32 {
 }
 
 // Build makes a segment. The bytes of its init segment and media follow from
-// the spec alone. The media is written once into one buffer of its exact size.
+// the spec alone. The media is written once, into memory that Segment.Recycle may
+// have left.
 func Build(spec *SegmentSpec) (*Segment, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
@@ -164,7 +165,7 @@ func buildMedia(spec *SegmentSpec) ([]byte, error) {
 		}
 		off += sizes[i]
 	}
-	buf := make([]byte, head+payload)
+	buf := newMedia(int(head + payload))
 	sw := bits.NewFixedSliceWriterFromSlice(buf[:head])
 	if err := moof.EncodeSW(sw); err != nil {
 		return nil, fmt.Errorf("moof: %w", err)

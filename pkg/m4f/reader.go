@@ -190,7 +190,11 @@ func (r *Reader) readGrow(b []byte, n, first int64) ([]byte, error) {
 	for int64(len(b)) < end {
 		have := int64(len(b))
 		if int64(cap(b)) == have {
-			next := min(end, max(2*have, have+first))
+			next := max(2*have, have+first)
+			if next >= end {
+				_, size := classOf(int(end))
+				next = int64(size)
+			}
 			grown := make([]byte, have, next)
 			copy(grown, b)
 			b = grown
@@ -199,6 +203,22 @@ func (r *Reader) readGrow(b []byte, n, first int64) ([]byte, error) {
 		if _, err := io.ReadFull(r.r, b[have:]); err != nil {
 			return nil, ended(err)
 		}
+	}
+	return b, nil
+}
+
+// readMedia reads n bytes of media, into memory that Segment.Recycle has left
+// where there is some.
+func (r *Reader) readMedia(n int) ([]byte, error) {
+	b := recycled(n)
+	if b == nil && n <= firstBuffer {
+		b = newMedia(n)
+	}
+	if b == nil {
+		return r.readGrow(nil, int64(n), firstBuffer)
+	}
+	if _, err := io.ReadFull(r.r, b); err != nil {
+		return nil, ended(err)
 	}
 	return b, nil
 }
@@ -215,7 +235,7 @@ func (r *Reader) readSegment() (*Segment, error) {
 	if r.init == nil || h.Init != r.id {
 		return nil, r.fail(fmt.Errorf("segment %s belongs to init segment %s, which is not the one ahead of it", h.ID, h.Init))
 	}
-	media, err := r.readGrow(nil, int64(h.Length), firstBuffer)
+	media, err := r.readMedia(int(h.Length))
 	if err != nil {
 		return nil, r.fail(err)
 	}

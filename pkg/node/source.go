@@ -494,6 +494,7 @@ func (r *recorder) run() {
 			break
 		}
 		r.s.writing.Store(0)
+		seg.Recycle()
 	}
 }
 
