@@ -277,7 +277,7 @@ func (d *Demuxer) emitFrame(s *stream, h frameHeader, frame []byte, blk *Block, 
 	u.DTS = u.PTS
 	u.Data, u.Header = frame[h.strip:], frame[:min(len(frame), 64)]
 	u.block = blk
-	blk.refs++
+	blk.Hold()
 	d.h.Unit(&u)
 }
 

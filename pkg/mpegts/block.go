@@ -1,13 +1,16 @@
 package mpegts
 
-import "runtime"
+import (
+	"runtime"
+	"sync/atomic"
+)
 
 // Block is a piece of memory that access units are slices of. Each unit holds
-// one reference; Release gives it back. Blocks of one Demuxer are used by one
-// goroutine at a time.
+// one reference; Release gives it back, on whatever goroutine. All else is one
+// goroutine's at a time; bytes that are in it do not change.
 type Block struct {
 	buf   []byte
-	refs  int
+	refs  atomic.Int32
 	class class
 }
 
@@ -19,7 +22,8 @@ const (
 
 // NewBlock returns a Block that holds so many bytes, empty, with one reference.
 func NewBlock(size int) *Block {
-	b := &Block{refs: 1, class: classOf(size)}
+	b := &Block{class: classOf(size)}
+	b.refs.Store(1)
 	if b.class < heap {
 		b.buf = blocks.take(b.class)
 	}
@@ -38,9 +42,14 @@ func (b *Block) Append(p []byte) { b.buf = append(b.buf, p...) }
 // Bytes are those of the Block.
 func (b *Block) Bytes() []byte { return b.buf }
 
+// Hold takes one more reference.
+func (b *Block) Hold() { b.hold(1) }
+
+func (b *Block) hold(n int) { b.refs.Add(int32(n)) }
+
 // Release gives one reference back.
 func (b *Block) Release() {
-	if b.refs--; b.refs > 0 {
+	if b.refs.Add(-1) > 0 {
 		return
 	}
 	if b.class < heap {

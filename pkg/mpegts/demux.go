@@ -756,7 +756,7 @@ func (d *Demuxer) flush(s *stream, next *pesHeader) {
 	}
 	u := Unit{Track: s.t, PTS: s.pts, DTS: s.dts, Dated: s.dated, Marked: s.marked, Codec: s.t.Codec, First: s.first, PES: s.pes}
 	u.Data, u.block = s.buf.take()
-	u.block.refs++
+	u.block.Hold()
 	d.h.Unit(&u)
 }
 
@@ -772,7 +772,7 @@ func (d *Demuxer) onSections(s *stream, n int64, pay []byte, pusi bool) {
 		s.buf.write(sec)
 		u := Unit{Track: s.t, Marked: s.tainted, Codec: s.t.Codec, First: s.first, PES: s.pes}
 		u.Data, u.block = s.buf.take()
-		u.block.refs++
+		u.block.Hold()
 		s.tainted = false
 		d.h.Unit(&u)
 	})

@@ -23,7 +23,7 @@ func (d *Demuxer) flushG711(s *stream) {
 		u.PTS, u.Duration = a.step(int64(h.samples), int64(h.rate))
 		u.DTS = u.PTS
 		u.block = blk
-		blk.refs++
+		blk.Hold()
 		d.h.Unit(&u)
 	}
 	if s.torn {

@@ -70,7 +70,7 @@ func (d *Demuxer) flushLATM(s *stream, element []byte, blk *Block, begun int64) 
 		}
 		u.Data = align(element[loasHeader:], p)
 		u.block = blk
-		blk.refs++
+		blk.Hold()
 		d.h.Unit(&u)
 	}
 }

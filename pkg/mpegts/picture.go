@@ -102,7 +102,7 @@ func (d *Demuxer) flushVideo(s *stream, next *pesHeader) {
 		clear(units)
 		return
 	}
-	blk.refs += len(units)
+	blk.hold(len(units))
 	for k := range units {
 		u := &units[k]
 		u.DTS = (s.dts + int64(k)*s.clock.step) & mask33
@@ -132,7 +132,7 @@ func (d *Demuxer) hold(s *stream, blk *Block) {
 		s.forget()
 		return
 	}
-	blk.refs += len(d.units)
+	blk.hold(len(d.units))
 	for k := range d.units {
 		s.held = append(s.held, heldPicture{d.units[k], d.pictures[k]})
 	}

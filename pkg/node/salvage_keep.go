@@ -53,8 +53,14 @@ var salvageWaiting atomic.Int64
 type salvageRun struct {
 	s     *stream
 	run   *salvage.Run
-	queue chan *salvage.Kept
+	queue chan heldSalvage
 	done  chan struct{}
+}
+
+// heldSalvage is a copy that waits, in memory of the segmenter.
+type heldSalvage struct {
+	*salvage.Kept
+	release func()
 }
 
 // newSalvageRun begins a run; nil where the stream keeps no salvage.
@@ -64,7 +70,7 @@ func newSalvageRun(s *stream) *salvageRun {
 	}
 	r := &salvageRun{
 		s: s, run: s.archive().Salvage().NewRun(),
-		queue: make(chan *salvage.Kept, salvageQueued), done: make(chan struct{}),
+		queue: make(chan heldSalvage, salvageQueued), done: make(chan struct{}),
 	}
 	go r.write()
 	return r
@@ -78,9 +84,9 @@ func (r *salvageRun) hook() func(*salvage.Kept) {
 	return r.take
 }
 
-// take hands over a copy. Its bytes are the segmenter's; what waits are others.
+// take hands over a copy, whose packets stay where they are until it is written.
 func (r *salvageRun) take(k *salvage.Kept) {
-	n := int64(len(k.Packets))
+	n := int64(k.Size())
 	room := len(r.queue) < cap(r.queue)
 	if !room || salvageWaiting.Add(n) > salvageMemory {
 		if room {
@@ -90,9 +96,8 @@ func (r *salvageRun) take(k *salvage.Kept) {
 		return
 	}
 	own := *k
-	own.Packets = append(make([]byte, 0, n), k.Packets...)
 	own.Holes = append([]salvage.Hole(nil), k.Holes...)
-	r.queue <- &own // there is room: nobody else sends
+	r.queue <- heldSalvage{&own, k.Hold()} // there is room: nobody else sends
 }
 
 // close ends the run; the copies that wait are written, for a bounded time.
@@ -110,8 +115,9 @@ func (r *salvageRun) close() {
 func (r *salvageRun) write() {
 	defer close(r.done)
 	for k := range r.queue {
-		r.s.keepSalvage(r.run, k)
-		salvageWaiting.Add(-int64(len(k.Packets)))
+		r.s.keepSalvage(r.run, k.Kept)
+		salvageWaiting.Add(-int64(k.Size()))
+		k.release()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,18 +16,26 @@ import (
 	"github.com/twindvr/twindvr/pkg/salvage"
 )
 
-// packetsOf makes a copy of n packets for the k-th segment.
+// held counts the copies of packetsOf that somebody holds.
+var held atomic.Int32
+
+// packetsOf makes a copy of n packets, in two pieces, for the k-th segment.
 func packetsOf(k byte, n int) *salvage.Kept {
 	h := m4f.Header{
 		ID: m4f.Identity{k + 1}, Init: m4f.Identity{1}, MediaTime: int64(k) * 360000, Duration: 360000, Length: 1,
 		UTC: m4f.UTCOf(time.Now()).Add(int64(k) * 360000), Flags: m4f.Damaged,
 	}
 	p := bytes.Repeat(append([]byte{0x47}, make([]byte, salvage.PacketSize-1)...), n)
-	return &salvage.Kept{Header: h, Target: 360000, Copy: salvage.Copy{Packets: p}}
+	half := n / 2 * salvage.PacketSize
+	return &salvage.Kept{Header: h, Target: 360000, Pieces: [][]byte{p[:half], p[half:]}, Hold: func() func() {
+		held.Add(1)
+		return func() { held.Add(-1) }
+	}}
 }
 
 // TestSalvageQueue lets a disk stand still: copies wait up to a bound and are
-// dropped beyond it, at once, and the segmenter's own bytes are not held.
+// dropped beyond it, at once, and the segmenter's bytes are held until they are
+// written.
 func TestSalvageQueue(t *testing.T) {
 	dir := t.TempDir() + "/x"
 	a, err := archive.Create(dir, "x", archive.Options{})
@@ -37,17 +46,15 @@ func TestSalvageQueue(t *testing.T) {
 	cfg := &config.Stream{Name: "x", DVR: config.DVR{Dir: dir, Root: dir}, Salvage: config.Salvage{Bytes: 1 << 30, Age: time.Hour}}
 	n := New(Options{Config: &config.Config{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	s := &stream{node: n, cfg: cfg, arc: a, log: slog.New(slog.NewTextHandler(&log, nil)), notes: make(chan event.Event, 8)}
-	r := &salvageRun{s: s, run: a.Salvage().NewRun(), queue: make(chan *salvage.Kept, salvageQueued), done: make(chan struct{})}
-	var first []byte
+	r := &salvageRun{s: s, run: a.Salvage().NewRun(), queue: make(chan heldSalvage, salvageQueued), done: make(chan struct{})}
 	for k := range byte(salvageQueued + 3) {
 		c := packetsOf(k, 100)
 		c.First = int64(k) * 100
 		r.take(c)
-		if k == 0 {
-			first = c.Packets
-		}
 	}
-	clear(first) // the segmenter goes on
+	if n := held.Load(); n != salvageQueued {
+		t.Errorf("%d copies are held", n)
+	}
 	if len(r.queue) != salvageQueued || s.salv.dropped.Load() != 3 || salvageWaiting.Load() != salvageQueued*100*salvage.PacketSize {
 		t.Errorf("%d wait with %d bytes, %d dropped", len(r.queue), salvageWaiting.Load(), s.salv.dropped.Load())
 	}
@@ -65,7 +72,7 @@ func TestSalvageQueue(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	// Few, but large ones.
-	r = &salvageRun{s: s, run: a.Salvage().NewRun(), queue: make(chan *salvage.Kept, salvageQueued), done: make(chan struct{})}
+	r = &salvageRun{s: s, run: a.Salvage().NewRun(), queue: make(chan heldSalvage, salvageQueued), done: make(chan struct{})}
 	large := packetsOf(0, salvageMemory/salvage.PacketSize*2/3)
 	r.take(large)
 	r.take(large)
@@ -75,8 +82,8 @@ func TestSalvageQueue(t *testing.T) {
 	go r.write()
 	close(r.queue)
 	<-r.done
-	if salvageWaiting.Load() != 0 {
-		t.Errorf("%d bytes still wait", salvageWaiting.Load())
+	if salvageWaiting.Load() != 0 || held.Load() != 0 {
+		t.Errorf("%d bytes still wait, %d copies are held", salvageWaiting.Load(), held.Load())
 	}
 	// What is healed is not kept, and nothing is where salvage is off.
 	if _, err := s.expireSalvage(); err != nil {

@@ -23,8 +23,8 @@ func golden() (*Entry, *Copy) {
 		Run: 255, From: 3, To: 10, Program: 260, Target: 4 * sec, Segments: []m4f.Header{k.Header},
 		Holes: k.Holes, Kept: time.UnixMilli(1795348805123).UTC(), Gained: 5,
 	}
-	e.add(&k.Copy, part{file: 1, size: 4, from: 3, to: 5})
-	e.add(&k.Copy, part{file: 5, size: 5, from: 5, to: 10})
+	e.add(k.pieces(), part{file: 1, size: 4, from: 3, to: 5})
+	e.add(k.pieces(), part{file: 5, size: 5, from: 5, to: 10})
 	e.Name = e.name()
 	return e, &k.Copy
 }

@@ -54,7 +54,7 @@ func (r *Run) Keep(k *Kept) (Entry, error) {
 		Run: r.id, From: k.First, To: k.First + int64(k.Len()), Program: k.Program, Target: k.Target,
 		Segments: []m4f.Header{k.Header}, Holes: slices.Clone(k.Holes), Kept: r.s.Now(),
 	}
-	added, err := r.s.write(e, &k.Copy, r.files)
+	added, err := r.s.write(e, k.pieces(), r.files)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -98,7 +98,7 @@ func (s *Store) Put(m *Merged, of ...Entry) (Entry, error) {
 		e.Gained += of[i].Gained
 	}
 	e.Gained = min(e.Gained, m.Len())
-	added, err := s.write(e, &m.Copy, nil)
+	added, err := s.write(e, pieces{m.Packets}, nil)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -108,7 +108,7 @@ func (s *Store) Put(m *Merged, of ...Entry) (Entry, error) {
 
 // write is the numbered steps of Keep in the doc of Store. It fills in the
 // entry's name and parts, and says how many bytes are new.
-func (s *Store) write(e *Entry, c *Copy, have []runFile) (added int64, err error) {
+func (s *Store) write(e *Entry, c pieces, have []runFile) (added int64, err error) {
 	if err := checkCopy(e, c); err != nil {
 		return 0, err
 	}
@@ -145,41 +145,51 @@ func (s *Store) mkdir(dir string) error {
 }
 
 // checkCopy refuses what cannot be written.
-func checkCopy(e *Entry, c *Copy) error {
-	if len(c.Packets)%PacketSize != 0 {
-		return fmt.Errorf("%d bytes are no whole packets", len(c.Packets))
+func checkCopy(e *Entry, c pieces) error {
+	for _, b := range c {
+		if len(b)%PacketSize != 0 {
+			return fmt.Errorf("%d bytes are no whole packets", len(b))
+		}
 	}
 	if err := e.check(); err != nil {
 		return err
 	}
-	return checkSync(c.Packets)
+	at := 0
+	for _, b := range c {
+		if err := checkSync(b, at); err != nil {
+			return err
+		}
+		at += len(b) / PacketSize
+	}
+	return nil
 }
 
 // syncByte begins every transport packet (13818-1 2.4.3.3).
 const syncByte = 0x47
 
-func checkSync(packets []byte) error {
+// checkSync looks at packets of which the first is number first.
+func checkSync(packets []byte, first int) error {
 	for i := 0; i < len(packets); i += PacketSize {
 		if packets[i] != syncByte {
-			return fmt.Errorf("packet %d does not begin with 0x47", i/PacketSize)
+			return fmt.Errorf("packet %d does not begin with 0x47", first+i/PacketSize)
 		}
 	}
 	return nil
 }
 
 // fill makes the files of an entry in its directory.
-func (s *Store) fill(dir string, e *Entry, c *Copy, have []runFile) (added int64, err error) {
+func (s *Store) fill(dir string, e *Entry, c pieces, have []runFile) (added int64, err error) {
 	at := e.From
 	put := func(end int64) error { // writes the packets from at on
 		if at >= end {
 			return nil
 		}
-		b := c.Packets[(at-e.From)*PacketSize : (end-e.From)*PacketSize]
-		if err := s.writeFile(filepath.Join(dir, packetName(at)), b); err != nil { // 4
+		b := c.cut(at-e.From, end-e.From)
+		if err := s.writeFile(filepath.Join(dir, packetName(at)), b...); err != nil { // 4
 			return err
 		}
 		e.add(c, part{file: at, size: int(end - at), from: at, to: end})
-		added += int64(len(b))
+		added += b.size()
 		at = end
 		return nil
 	}
@@ -210,19 +220,28 @@ func (s *Store) fill(dir string, e *Entry, c *Copy, have []runFile) (added int64
 }
 
 // add notes a part of the entry's packets.
-func (e *Entry) add(c *Copy, p part) {
-	p.crc = crc32.Checksum(c.Packets[(p.from-e.From)*PacketSize:(p.to-e.From)*PacketSize], castagnoli)
+func (e *Entry) add(c pieces, p part) {
+	for _, b := range c.cut(p.from-e.From, p.to-e.From) {
+		p.crc = crc32.Update(p.crc, castagnoli, b)
+	}
 	e.parts = append(e.parts, p)
 }
 
-func (s *Store) writeFile(name string, b []byte) error {
+// maxPieces is how many pieces one system call writes (IOV_MAX is 1024).
+const maxPieces = 512
+
+func (s *Store) writeFile(name string, b ...[]byte) error {
 	f, err := fsx.OpenNew(s.fs, name, os.O_WRONLY, filePerm, s.owner)
 	if err != nil {
 		return err
 	}
-	n, err := f.Write(b)
-	if err == nil && n != len(b) {
-		err = &fs.PathError{Op: "write", Path: name, Err: fmt.Errorf("%d of %d bytes written", n, len(b))}
+	for len(b) > 0 && err == nil {
+		some := pieces(b[:min(len(b), maxPieces)])
+		b = b[len(some):]
+		var n int64
+		if n, err = f.WriteBuffers(some...); err == nil && n != some.size() {
+			err = &fs.PathError{Op: "write", Path: name, Err: fmt.Errorf("%d of %d bytes written", n, some.size())}
+		}
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr

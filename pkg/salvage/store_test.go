@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/twindvr/twindvr/pkg/clock"
 	"github.com/twindvr/twindvr/pkg/fsx"
 	"github.com/twindvr/twindvr/pkg/m4f"
@@ -534,4 +536,34 @@ func TestModes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Packets in pieces are kept as those in one are, whatever part of them has been
+// written before.
+func TestKeepPieces(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		whole, cut := NewStore(filepath.Join(t.TempDir(), "a"), StoreOptions{}).NewRun(), NewStore(filepath.Join(t.TempDir(), "b"), StoreOptions{}).NewRun()
+		first := int64(0)
+		for n := range rapid.IntRange(1, 3).Draw(rt, "segments") {
+			k := kept(int64(n), first, first+int64(rapid.IntRange(1, 40).Draw(rt, "packets")))
+			want, err := whole.Keep(k)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			p := *k
+			p.Copy = Copy{Holes: k.Holes}
+			for left := k.Packets; len(left) > 0; {
+				n := rapid.IntRange(1, len(left)/PacketSize).Draw(rt, "piece") * PacketSize
+				p.Pieces, left = append(p.Pieces, left[:n]), left[n:]
+			}
+			got, err := cut.Keep(&p)
+			if err != nil || !reflect.DeepEqual(got.parts, want.parts) {
+				rt.Fatalf("%v, want %v, %v", got.parts, want.parts, err)
+			}
+			if c := read(t, cut.s, got); !bytes.Equal(c.Packets, k.Packets) || !bytes.Equal(p.Join(), k.Packets) || p.Len() != k.Len() {
+				rt.Fatal("other packets are kept")
+			}
+			first += int64(rapid.IntRange(0, k.Len()).Draw(rt, "step"))
+		}
+	})
 }

@@ -3,7 +3,6 @@ package segment
 import (
 	"math"
 	"slices"
-	"sync"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/mpegts"
@@ -270,8 +269,6 @@ func (k *keeper) look(all bool) {
 	}
 }
 
-var copies = sync.Pool{New: func() any { return new([]byte) }}
-
 // handOut hands out the packets of the first segment that is due, up to the last
 // that has come.
 func (k *keeper) handOut() {
@@ -280,16 +277,24 @@ func (k *keeper) handOut() {
 		end = k.n
 	}
 	k.due = slices.Delete(k.due, 0, 1)
-	buf := copies.Get().(*[]byte)
-	defer copies.Put(buf)
-	b := slices.Grow((*buf)[:0], int(end-kept.First)*salvage.PacketSize)
+	var held []*mpegts.Block
 	for at := kept.First; at < end; {
 		i, off := int(at-k.first)/chunkPackets, int(at-k.first)%chunkPackets
 		count := min(chunkPackets-off, int(end-at))
-		b = append(b, k.chunks[i].Bytes()[off*salvage.PacketSize:(off+count)*salvage.PacketSize]...)
+		kept.Pieces = append(kept.Pieces, k.chunks[i].Bytes()[off*salvage.PacketSize:(off+count)*salvage.PacketSize])
+		held = append(held, k.chunks[i])
 		at += int64(count)
 	}
-	*buf, kept.Packets = b, b
+	kept.Hold = func() func() {
+		for _, c := range held {
+			c.Hold()
+		}
+		return func() {
+			for _, c := range held {
+				c.Release()
+			}
+		}
+	}
 	kept.Holes = slices.DeleteFunc(k.holesOf(kept.First), func(h salvage.Hole) bool { return h.At >= kept.Len() })
 	k.hand(kept)
 }

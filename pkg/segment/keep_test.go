@@ -17,7 +17,7 @@ func TestKeptIsBounded(t *testing.T) {
 	var kept []*salvage.Kept
 	var segs []*m4f.Segment
 	s := segment.New(segment.Config{TargetDuration: m4f.Timescale, Unpaced: true, Start: 1, Salvage: func(k *salvage.Kept) {
-		kept = append(kept, &salvage.Kept{Header: k.Header, First: k.First, Copy: salvage.Copy{Packets: bytes.Clone(k.Packets)}})
+		kept = append(kept, &salvage.Kept{Header: k.Header, First: k.First, Copy: salvage.Copy{Packets: k.Join()}})
 	}}, func(seg *m4f.Segment) { segs = append(segs, seg) })
 	noise := bytes.Repeat([]byte{0xa5, 0x5a, 0x3c}, 165_000)
 	m, most := &mux{}, int64(0)
@@ -93,7 +93,7 @@ func TestHoles(t *testing.T) {
 		var all []salvage.Kept
 		s := segment.New(segment.Config{TargetDuration: m4f.Ticks(time.Second), Program: 2, Unpaced: true, Start: 1, Salvage: func(k *salvage.Kept) {
 			c := *k
-			c.Packets, c.Holes = bytes.Clone(k.Packets), slices.Clone(k.Holes)
+			c.Packets, c.Pieces, c.Holes = k.Join(), nil, slices.Clone(k.Holes)
 			all = append(all, c)
 		}}, func(*m4f.Segment) {})
 		for n := range len(ts) / packet {

@@ -31,7 +31,7 @@ type taken struct {
 func recordPackets(ts []byte, d time.Duration, all, told bool, gone func(int) bool) (r taken) {
 	s := segment.New(segment.Config{TargetDuration: m4f.Ticks(d), Unpaced: true, Start: 1, Salvage: func(k *salvage.Kept) {
 		c := *k
-		c.Packets = bytes.Clone(k.Packets)
+		c.Packets, c.Pieces = k.Join(), nil
 		r.kept = append(r.kept, &c)
 	}}, func(seg *m4f.Segment) { r.segs = append(r.segs, seg) })
 	if all {

@@ -63,7 +63,7 @@ type Config struct {
 	// nothing else needs to cut it alike, up to a second of the stream behind
 	// the one that completed it (Resegment). It is called by Write, WriteAt, Close and
 	// Interrupt, in the order of the segments; what it is given is valid during
-	// the call. What is heard ahead of the first keyframe is handed out too, before
+	// the call, its packets (in Pieces) as long as they are held. What is heard ahead of the first keyframe is handed out too, before
 	// the packets of the first segment, as those of a segment that was not emitted
 	// and lost all: it may be the end of one that another recorder began. At most 32 MiB of packets are held: a segment that wants more is left
 	// out, and so are those of a source that is no transport stream.
