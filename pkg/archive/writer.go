@@ -166,7 +166,7 @@ func (w *Writer) check(seg *m4f.Segment) error {
 	if err := checkHeader(&seg.Header); err != nil {
 		return err
 	}
-	if seg.Header.Length != uint64(len(seg.Media)) || len(seg.Init) == 0 || len(seg.Init) > m4f.MaxInit {
+	if seg.Header.Length != uint64(seg.Size()) || len(seg.Init) == 0 || len(seg.Init) > m4f.MaxInit {
 		return errors.New("segment's header and bytes do not agree")
 	}
 	r, err := w.s.reach()
@@ -224,7 +224,7 @@ func (w *Writer) put(seg *m4f.Segment) error {
 		x.init, x.initLength = h.Init, uint32(len(init))
 		r.offset += int64(len(init))
 	}
-	if _, err := x.media.WriteBuffers(init, box, seg.Media); err != nil { // 2
+	if _, err := x.media.WriteBuffers(append([][]byte{init, box}, seg.Pieces()...)...); err != nil { // 2
 		return err
 	}
 	if err := w.writeIndex(&r, first); err != nil { // 3

@@ -96,6 +96,11 @@ func TestPublishNewKeepsWhatIsThere(t *testing.T) {
 func TestWriteBuffers(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		bufs := rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 0, 100), 0, 8).Draw(rt, "buffers")
+		if rapid.Bool().Draw(rt, "many") { // more than one system call takes
+			for k := range 1100 {
+				bufs = append(bufs, []byte{byte(k), byte(k >> 8)})
+			}
+		}
 		name := filepath.Join(t.TempDir(), "file")
 		f, err := OS.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND|os.O_TRUNC, 0o600)
 		if err != nil {

@@ -79,6 +79,9 @@ func DropCache(f File, off, length int64) {
 	_ = x.control("fadvise", func(fd int) error { return unix.Fadvise(fd, off, length, unix.FADV_DONTNEED) })
 }
 
+// maxBuffers is how many pieces of memory one writev takes (IOV_MAX of limits.h).
+const maxBuffers = 1024
+
 func (f osFile) WriteBuffers(bufs ...[]byte) (int64, error) {
 	left := make([][]byte, 0, len(bufs))
 	for _, b := range bufs {
@@ -90,7 +93,7 @@ func (f osFile) WriteBuffers(bufs ...[]byte) (int64, error) {
 	for len(left) > 0 {
 		var n int
 		err := f.control("writev", func(fd int) (err error) {
-			n, err = unix.Writev(fd, left)
+			n, err = unix.Writev(fd, left[:min(len(left), maxBuffers)])
 			return err
 		})
 		if err != nil {

@@ -73,6 +73,10 @@ type SegmentSpec struct {
 	// open at a keyframe repeats the previous. It must have the same tracks in
 	// the same order.
 	Init []byte
+	// Done, where set, has the segment's media lie in pieces, most of which are
+	// the samples' own bytes: nothing is copied, and they must not change until
+	// Segment.Recycle calls Done, on whatever goroutine.
+	Done func()
 }
 
 // SequenceNumber is the mfhd.sequence_number of a segment that opens at
@@ -83,7 +87,7 @@ func SequenceNumber(mediaTime int64) uint32 {
 
 // Build makes a segment. The bytes of its init segment and media follow from
 // the spec alone. The media is written once, into memory that Segment.Recycle may
-// have left.
+// have left, or not at all (see SegmentSpec.Done).
 func Build(spec *SegmentSpec) (*Segment, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
@@ -95,14 +99,20 @@ func Build(spec *SegmentSpec) (*Segment, error) {
 			return nil, err
 		}
 	}
-	media, err := buildMedia(spec)
+	head, payload, err := buildHead(spec)
 	if err != nil {
 		return nil, err
 	}
-	seg := &Segment{Header: spec.Header, Init: init, Media: media}
-	seg.Header.Init = Identify(init, nil)
-	seg.Header.ID = Identify(init, media)
-	seg.Header.Length = uint64(len(media))
+	seg := &Segment{Header: spec.Header, Init: init, done: spec.Done}
+	if spec.Done != nil {
+		seg.pieces = mediaPieces(head, spec.Tracks)
+	} else {
+		seg.Media = newMedia(len(head) + payload)
+		fillMdat(seg.Media[copy(seg.Media, head):], spec.Tracks)
+	}
+	seg.Header.Init = Identify(init)
+	seg.Header.ID = Identify(init, seg.Pieces()...)
+	seg.Header.Length = uint64(len(head) + payload)
 	return seg, nil
 }
 
@@ -132,8 +142,9 @@ const (
 	flagsNonSync = 0x01010000 // sample_depends_on 1, sample_is_non_sync_sample
 )
 
-// buildMedia writes moof and mdat.
-func buildMedia(spec *SegmentSpec) ([]byte, error) {
+// buildHead writes moof and the header of mdat, and returns how many bytes the
+// samples have.
+func buildHead(spec *SegmentSpec) (_ []byte, samples int, err error) {
 	shift := wrapShift(spec)
 	moof := &mp4.MoofBox{}
 	add := func(parent interface{ AddChild(mp4.Box) error }, b mp4.Box) {
@@ -148,7 +159,7 @@ func buildMedia(spec *SegmentSpec) ([]byte, error) {
 		traf := &mp4.TrafBox{}
 		n, err := fillTraf(traf, uint32(i+1), &spec.Tracks[i], spec.Header.MediaTime, shift)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		add(moof, traf)
 		sizes[i] = n
@@ -156,7 +167,7 @@ func buildMedia(spec *SegmentSpec) ([]byte, error) {
 	}
 	head := int64(moof.Size()) + 8
 	if head+payload > MaxMedia {
-		return nil, fmt.Errorf("segment of %d bytes, at most %d are allowed", head+payload, MaxMedia)
+		return nil, 0, fmt.Errorf("segment of %d bytes, at most %d are allowed", head+payload, MaxMedia)
 	}
 	off := head
 	for i, traf := range moof.Trafs {
@@ -165,19 +176,18 @@ func buildMedia(spec *SegmentSpec) ([]byte, error) {
 		}
 		off += sizes[i]
 	}
-	buf := newMedia(int(head + payload))
-	sw := bits.NewFixedSliceWriterFromSlice(buf[:head])
+	buf := make([]byte, head)
+	sw := bits.NewFixedSliceWriterFromSlice(buf)
 	if err := moof.EncodeSW(sw); err != nil {
-		return nil, fmt.Errorf("moof: %w", err)
+		return nil, 0, fmt.Errorf("moof: %w", err)
 	}
 	if err := mp4.EncodeHeaderWithSizeSW("mdat", uint64(8+payload), false, sw); err != nil {
-		return nil, fmt.Errorf("mdat: %w", err)
+		return nil, 0, fmt.Errorf("mdat: %w", err)
 	}
 	if sw.Offset() != int(head) {
-		return nil, fmt.Errorf("moof: wrote %d of %d bytes", sw.Offset(), head)
+		return nil, 0, fmt.Errorf("moof: wrote %d of %d bytes", sw.Offset(), head)
 	}
-	fillMdat(buf[head:], spec.Tracks)
-	return buf, nil
+	return buf, int(payload), nil
 }
 
 // wrapShift is 2^33 if any track would otherwise begin before time 0.
@@ -259,17 +269,65 @@ func fillTrun(t *Track) (*mp4.TrunBox, int64) {
 
 // fillMdat copies every sample into place, track by track.
 func fillMdat(dst []byte, tracks []Track) {
+	eachPart(tracks, func(b []byte, prefixed bool) {
+		if prefixed {
+			binary.BigEndian.PutUint32(dst, uint32(len(b)))
+			dst = dst[4:]
+		}
+		dst = dst[copy(dst, b):]
+	})
+}
+
+// leastPiece is how many bytes are worth a piece of their own: fewer are copied
+// behind what comes before them.
+const leastPiece = 512
+
+// mediaPieces returns the media in pieces: what is ahead of the samples, their
+// own bytes, and in between the lengths of NAL units and what is too small.
+func mediaPieces(head []byte, tracks []Track) [][]byte {
+	copied, count := len(head), 1
+	eachPart(tracks, func(b []byte, prefixed bool) {
+		if prefixed {
+			copied += 4
+		}
+		if len(b) < leastPiece {
+			copied += len(b)
+		} else {
+			count += 2
+		}
+	})
+	buf := append(make([]byte, 0, copied), head...)
+	pieces, from := make([][]byte, 0, count), 0
+	eachPart(tracks, func(b []byte, prefixed bool) {
+		if prefixed {
+			buf = binary.BigEndian.AppendUint32(buf, uint32(len(b)))
+		}
+		if len(b) < leastPiece {
+			buf = append(buf, b...)
+			return
+		}
+		if from < len(buf) {
+			pieces = append(pieces, buf[from:])
+		}
+		pieces, from = append(pieces, b), len(buf)
+	})
+	if from < len(buf) {
+		pieces = append(pieces, buf[from:])
+	}
+	return pieces
+}
+
+// eachPart calls fn for each NAL unit, which has its length ahead of it, and each
+// sample that is not made of them, in the order of mdat.
+func eachPart(tracks []Track, fn func(b []byte, prefixed bool)) {
 	for i := range tracks {
 		for j := range tracks[i].Samples {
 			s := &tracks[i].Samples[j]
 			if s.NALs == nil {
-				dst = dst[copy(dst, s.Data):]
-				continue
+				fn(s.Data, false)
 			}
 			for _, r := range s.NALs {
-				binary.BigEndian.PutUint32(dst, r.Len)
-				copy(dst[4:], s.Data[r.Off:r.Off+r.Len])
-				dst = dst[4+r.Len:]
+				fn(s.Data[r.Off:r.Off+r.Len], true)
 			}
 		}
 	}

@@ -27,11 +27,14 @@ const (
 type Identity [32]byte
 
 // Identify returns the identity of a segment whose init segment (ftyp, moov)
-// and media (moof, mdat) are given. With nil media it names an init segment.
-func Identify(init, media []byte) Identity {
+// and media (moof, mdat, in any pieces) are given. Without media it names an init
+// segment.
+func Identify(init []byte, media ...[]byte) Identity {
 	h := sha256.New()
 	h.Write(init)
-	h.Write(media)
+	for _, b := range media {
+		h.Write(b)
+	}
 	var id Identity
 	h.Sum(id[:0])
 	return id
@@ -182,7 +185,27 @@ func (h *Header) Clean() bool { return h.Flags&(Damaged|Partial) == 0 }
 type Segment struct {
 	Header Header
 	Init   []byte // ftyp, moov; shared between segments, never modified
-	Media  []byte // moof, mdat
+	Media  []byte // moof, mdat; nil where it lies in pieces
+
+	pieces [][]byte // see SegmentSpec.Done
+	done   func()
+}
+
+// Pieces are the segment's media in the order of its bytes: Media, or where it
+// lies in pieces those.
+func (s *Segment) Pieces() [][]byte {
+	if s.pieces == nil {
+		return [][]byte{s.Media}
+	}
+	return s.pieces
+}
+
+// Size is how many bytes the media has.
+func (s *Segment) Size() (n int64) {
+	for _, b := range s.pieces {
+		n += int64(len(b))
+	}
+	return n + int64(len(s.Media))
 }
 
 // FormatError says where a stream of boxes breaks the format.

@@ -2,6 +2,7 @@ package m4f
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -281,11 +282,11 @@ func (s *Segment) Verify() error {
 	if got := Identify(s.Init, nil); got != s.Header.Init {
 		return fmt.Errorf("init segment %s is corrupt: its bytes are those of %s", s.Header.Init, got)
 	}
-	if got := Identify(s.Init, s.Media); got != s.Header.ID {
+	if got := Identify(s.Init, s.Pieces()...); got != s.Header.ID {
 		return fmt.Errorf("segment %s is corrupt: its bytes are those of %s", s.Header.ID, got)
 	}
-	if s.Header.Length != uint64(len(s.Media)) {
-		return fmt.Errorf("segment %s: header says %d bytes of media, there are %d", s.Header.ID, s.Header.Length, len(s.Media))
+	if n := s.Size(); s.Header.Length != uint64(n) {
+		return fmt.Errorf("segment %s: header says %d bytes of media, there are %d", s.Header.ID, s.Header.Length, n)
 	}
-	return checkMedia(&s.Header, s.Media)
+	return checkMedia(&s.Header, bytes.Join(s.Pieces(), nil))
 }

@@ -21,8 +21,11 @@ var spare [4 * (28 - 16)]sync.Pool
 // of it, from then on; the segment has none any more. Where nobody calls it, the
 // garbage collector does as always.
 func (s *Segment) Recycle() {
+	if s.done != nil {
+		s.done()
+	}
 	b := s.Media
-	s.Media = nil
+	s.Media, s.pieces, s.done = nil, nil, nil
 	if c, size := classOf(cap(b)); c >= 0 && size == cap(b) {
 		spare[c].Put(&b)
 	}

@@ -22,8 +22,8 @@ func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 // one written, its header and its media, in one writev where w is a network
 // connection. After an error the stream is cut at an unknown byte.
 func (w *Writer) WriteSegment(s *Segment) error {
-	if s.Header.Length != uint64(len(s.Media)) {
-		return fmt.Errorf("segment header says %d bytes of media, there are %d", s.Header.Length, len(s.Media))
+	if n := s.Size(); s.Header.Length != uint64(n) {
+		return fmt.Errorf("segment header says %d bytes of media, there are %d", s.Header.Length, n)
 	}
 	bufs := net.Buffers(w.bufs[:0])
 	if !bytes.Equal(w.init, s.Init) {
@@ -31,7 +31,7 @@ func (w *Writer) WriteSegment(s *Segment) error {
 		bufs = append(bufs, s.Init)
 	}
 	w.head = s.Header.AppendBox(w.head[:0])
-	bufs = append(bufs, w.head, s.Media)
+	bufs = append(append(bufs, w.head), s.Pieces()...)
 	_, err := bufs.WriteTo(w.w)
 	return err
 }

@@ -216,7 +216,7 @@ func (c *source) once(ctx context.Context) (heard bool, err error) {
 
 	rec := newRecorder(c.s, uint8(c.index), &c.unwritten)
 	kept := newSalvageRun(c.s)
-	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint, Resume: c.resume, Salvage: kept.hook()}, func(sg *m4f.Segment) {
+	seg := segment.New(segment.Config{TargetDuration: c.s.target(), Program: c.in.Program, Hint: c.hint, Resume: c.resume, Salvage: kept.hook(), Lend: true}, func(sg *m4f.Segment) {
 		c.mu.Lock()
 		c.lastSeg = c.s.node.now()
 		c.mu.Unlock()
@@ -460,6 +460,7 @@ func (r *recorder) put(seg *m4f.Segment) {
 	case r.queue <- seg:
 		r.losing = false
 	default:
+		seg.Recycle()
 		r.lost.Add(1)
 		if !r.losing {
 			r.losing = true

@@ -11,11 +11,13 @@ import (
 // seal makes a segment of the frames of the opening being collected. last is
 // the number of the PES packet that opens the next, whose opening is next.
 func (s *Segmenter) seal(frames []*frame, end, last int64, next *opening) {
-	defer func() {
+	done := func() {
 		for _, f := range frames {
 			f.Release()
 		}
-	}()
+	}
+	over := done
+	defer func() { over() }()
 	o := s.cur
 	if o == nil || !o.key && s.lastInit == nil {
 		// Before the first keyframe nothing is written.
@@ -24,11 +26,17 @@ func (s *Segmenter) seal(frames []*frame, end, last int64, next *opening) {
 	}
 	spec := s.spec(o, frames, end, next)
 	s.judge(o, frames, end, last, &spec.Header)
+	if s.cfg.Lend {
+		spec.Done = done
+	}
 	seg, err := m4f.Build(spec)
 	if err != nil {
 		s.stats.Err = err
 		s.afterJump = s.afterJump || o.jump
 		return
+	}
+	if s.cfg.Lend {
+		over = func() {}
 	}
 	seg.Header.UTC = s.dater.date(seg.Header.MediaTime, int64(seg.Header.Duration), o.f.arrived, seg.Header.Flags&m4f.Discontinuity != 0)
 	s.lastInit, s.lastProg, s.afterJump = seg.Init, o.program, false

@@ -49,6 +49,10 @@ type Config struct {
 	// one before ended.
 	Unpaced bool
 	Start   m4f.UTC // of the first segment of unpaced input; 0: now
+	// Lend has the media of segments lie in pieces of what was received, not
+	// copied: whoever takes a segment calls its Recycle, on whatever goroutine, when
+	// done with it.
+	Lend bool
 	// Hint gives the UTC that others gave to a media time, for the offset to be
 	// taken over: utc is what this recorder would give, fresh says that a
 	// timeline begins. It is taken when it differs by a second at most.
