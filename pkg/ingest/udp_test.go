@@ -424,9 +424,9 @@ func TestNapFor(t *testing.T) {
 		buffer int
 		want   time.Duration
 	}{
-		{0, 8 << 20, 40 * time.Millisecond},
-		{6, 8 << 20, 40 * time.Millisecond},
-		{100, 8 << 20, 40 * time.Millisecond},
+		{0, 8 << 20, 80 * time.Millisecond},
+		{6, 8 << 20, 80 * time.Millisecond},
+		{100, 8 << 20, 80 * time.Millisecond},
 		{800, 8 << 20, 10 * time.Millisecond},
 		{6, 212992, 20 * time.Millisecond},
 		{100, 212992, 2 * time.Millisecond},
