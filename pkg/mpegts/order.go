@@ -1,9 +1,6 @@
 package mpegts
 
-import (
-	"bytes"
-	"hash/maphash"
-)
+import "bytes"
 
 const (
 	// maxDatagram is the most that a datagram holds, in bytes.
@@ -19,7 +16,7 @@ type order struct {
 	held []byte // the last datagram, if it waits
 	// again: it is one of the last again.
 	again bool
-	last  [maxRepeat]uint64
+	last  [maxRepeat][]byte
 	next  int // in last
 	pids  []counter
 }
@@ -31,8 +28,6 @@ type counter struct {
 	last []byte // payload
 	n    int    // packets with payload
 }
-
-var orderSeed = maphash.MakeSeed()
 
 // WriteDatagram is Write for a datagram, of a network that may repeat and swap
 // them. One whose packets do not go on where those before ended, and that is one of
@@ -47,8 +42,7 @@ func (d *Demuxer) WriteDatagram(p []byte) {
 		return
 	}
 	o := &d.order
-	sum := maphash.Bytes(orderSeed, p)
-	again := o.has(sum) && d.distinct(p)
+	again := o.has(p) && d.distinct(p)
 	here, moves := d.goesOn(p)
 	if again && (!here || !moves) {
 		d.repeated(p)
@@ -63,7 +57,7 @@ func (d *Demuxer) WriteDatagram(p []byte) {
 			o.held = o.held[:0]
 		case here && behind && !d.many():
 			d.stats.Reordered++
-			d.place(p, sum)
+			d.place(p)
 			d.Settle()
 			return
 		default:
@@ -72,7 +66,7 @@ func (d *Demuxer) WriteDatagram(p []byte) {
 		}
 	}
 	if here && !again {
-		d.place(p, sum)
+		d.place(p)
 		return
 	}
 	o.held, o.again = append(o.held[:0], p...), again
@@ -83,20 +77,20 @@ func (d *Demuxer) Settle() {
 	if o := &d.order; len(o.held) > 0 {
 		p := o.held
 		o.held = o.held[:0]
-		d.place(p, maphash.Bytes(orderSeed, p))
+		d.place(p)
 	}
 }
 
-func (d *Demuxer) place(p []byte, sum uint64) {
+func (d *Demuxer) place(p []byte) {
 	o := &d.order
-	o.last[o.next] = sum
+	o.last[o.next] = append(o.last[o.next][:0], p...)
 	o.next = (o.next + 1) % maxRepeat
 	d.fr.write(p, d.packet)
 }
 
-func (o *order) has(sum uint64) bool {
+func (o *order) has(p []byte) bool {
 	for _, x := range o.last {
-		if x == sum {
+		if bytes.Equal(x, p) { // others differ in their first counter already
 			return true
 		}
 	}
