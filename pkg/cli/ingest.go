@@ -39,6 +39,7 @@ type ingestOptions struct {
 	realtime bool
 	retry    bool
 	peer     peerOptions
+	into     recordOptions // with a directory, that of --record
 }
 
 // AddFlags adds the flags of ingest.
@@ -50,6 +51,8 @@ func (o *ingestOptions) AddFlags(fs *pflag.FlagSet, io IO) {
 	addTime(fs, &o.start, io.Clock, "start", "date the first segment of a file with this `TIME`, instead of now")
 	fs.BoolVar(&o.realtime, "realtime", false, "read a file, or an HTTP live stream that has ended, at the speed of its clock references, as if it were live")
 	fs.BoolVar(&o.retry, "retry", false, "wait for a source that is lost or does not open yet, instead of ending")
+	fs.StringVar(&o.into.dir, "record", "", "write into the archive of the stream in `DIR`, as twindvr record does, instead of to standard output")
+	o.into.AddFlags(fs)
 	o.peer.AddFlags(fs)
 }
 
@@ -93,10 +96,15 @@ pauses of one second at first and ten at most, and a FIFO's next writer is
 waited for. On SIGINT or SIGTERM the open segment is closed, written as partial,
 and the status is 0.
 
+With --record the segments go into an archive, without a pipe in between: what
+twindvr record DIR writes of them, at less cost. --sync, --mounted and --name are
+those of record.
+
 Exit status: 0 the source has ended, 1 it was lost, 2 trouble, also where it was
 never reached.`,
 		Example: `  twindvr ingest udp://239.1.2.3:1234 | twindvr record /storage/example
   twindvr ingest --retry 'srt://encoder:9000?passphrase=ten%20or%20more' | twindvr record /storage/example
+  twindvr ingest --record /storage/example --start 2026-11-22T12:00:00Z recording.ts
   twindvr ingest --program 3 https://user:secret@example.com/live.ts | ffplay -
   mkfifo live.ts; ffmpeg … -f mpegts live.ts & twindvr ingest --retry live.ts | twindvr record /storage/example`,
 		Args: wantArgs("URL"),
@@ -152,6 +160,8 @@ func (o *ingestOptions) check() error {
 		return errors.New("--start dates a file that is read as fast as it can be; live and --realtime input is dated by the clock")
 	case o.realtime && o.live() && !strings.HasPrefix(o.url, "h"): // an HTTP live stream that has ended is like a file
 		return errors.New("--realtime is for files; a live source paces itself")
+	case o.into.dir != "":
+		return o.into.check()
 	}
 	return nil
 }
@@ -161,7 +171,13 @@ func (o *ingestOptions) run(ctx context.Context, io IO) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	out := startOutput(io.Out)
+	into := &recorder{o: &o.into, io: io}
+	put := into.take
+	if o.into.dir == "" {
+		widen(io.Out)
+		put = m4f.NewWriter(io.Out).WriteSegment
+	}
+	out := startOutput(put)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	out.failed = cancel
@@ -176,8 +192,10 @@ func (o *ingestOptions) run(ctx context.Context, io IO) error {
 	} else {
 		err = r.run(ctx)
 	}
-	if e := out.close(); e != nil {
+	if e := out.close(); e != nil && o.into.dir == "" {
 		return fmt.Errorf("writing M4F: %w", e)
+	} else if e = into.close(e); e != nil {
+		return e
 	}
 	r.logEnd()
 	if errors.Is(err, context.Canceled) || errors.Is(err, errDuration) {
@@ -292,7 +310,7 @@ func (r *sourceRun) once(ctx context.Context, src ingest.Source) error {
 	enough := m4f.Ticks(o.duration)
 	seg := segment.New(segment.Config{
 		TargetDuration: m4f.Ticks(o.target), Program: o.program, Clock: r.io.Clock,
-		Unpaced: !paced, Start: r.start(), Hint: r.hint(),
+		Unpaced: !paced, Start: r.start(), Hint: r.hint(), Lend: o.into.dir != "",
 	}, func(s *m4f.Segment) {
 		if paced || enough == 0 || r.media < enough {
 			r.take(s)

@@ -87,28 +87,24 @@ Exit status: 0 the input has ended, 2 trouble.`,
 const drainTime = 3 * time.Second
 
 func (o *recordOptions) run(ctx context.Context, io IO) error {
-	if err := archive.CanCreate(o.dir, o.name); err != nil {
+	if err := o.check(); err != nil {
 		return err
 	}
-	if o.mounted {
-		if err := fsx.CheckMounted(o.dir); err != nil {
-			return err
-		}
-	}
 	r := &recorder{o: o, io: io}
+	widen(io.In)
 	err := readSegments(ctx, io, r.take)
 	if r.w == nil && r.lost == 0 && err == nil {
 		return errors.New("standard input held no segment; is the command before this one in the pipe running?")
 	}
-	if r.w != nil {
-		if cerr := r.w.Close(); err == nil {
-			err = cerr
-		}
+	return r.close(err)
+}
+
+// check refuses a directory that no stream can be in.
+func (o *recordOptions) check() error {
+	if err := archive.CanCreate(o.dir, o.name); err != nil || !o.mounted {
+		return err
 	}
-	if err == nil && r.lost > 0 {
-		err = fmt.Errorf("%d segments could not be written; the peer, if there is one, heals them", r.lost)
-	}
-	return err
+	return fsx.CheckMounted(o.dir)
 }
 
 // readSegments calls take with each segment of standard input until it ends. A
@@ -183,6 +179,19 @@ func (r *recorder) open() error {
 	r.s, r.dates = s, s.NewRedater()
 	r.w = s.Writer(archive.Imported, 0, archive.WriterOptions{Sync: r.o.sync})
 	return nil
+}
+
+// close ends the recording: it returns the first error, err being one of before.
+func (r *recorder) close(err error) error {
+	if r.w != nil {
+		if cerr := r.w.Close(); err == nil {
+			err = cerr
+		}
+	}
+	if err == nil && r.lost > 0 {
+		err = fmt.Errorf("%d segments could not be written; the peer, if there is one, heals them", r.lost)
+	}
+	return err
 }
 
 // take puts a segment into the archive. What the disk refuses is tried once
