@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
@@ -135,7 +136,7 @@ const overlap = m4f.Timescale / 4
 // healed later, behind it, is not sent.
 func (h *Handler) serveLive(q *request) error {
 	a := q.stream.Archive()
-	l := &live{q: q, a: a}
+	l := &live{q: q, a: a, together: &h.together}
 	if text := q.query.Get("after"); text != "" {
 		id, err := m4f.ParseIdentity(text)
 		if err != nil {
@@ -174,6 +175,7 @@ func (h *Handler) serveLive(q *request) error {
 	if q.r.Method == http.MethodHead {
 		return nil
 	}
+	defer h.together.join(a.Dir())()
 	if l.send() == nil && l.flush() == nil {
 		// It ends when the client or the archive does.
 		_ = l.follow(cursor)
@@ -188,6 +190,7 @@ type live struct {
 	a          *archive.Stream
 	start, end m4f.UTC      // of the segment sent last
 	init       m4f.Identity // sent last
+	together   *together
 }
 
 // follow sends what comes behind the cursor. It returns only with an error.
@@ -255,6 +258,15 @@ func (l *live) write(e *archive.Element) error {
 	if _, err := out.Write(e.AppendBox(head)); err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{out}, m.Section(), make([]byte, 256<<10))
+	if media, done := l.together.take(l.a.Dir(), &e.Header, m.Read); media != nil {
+		defer done()
+		for piece := range slices.Chunk(media, pieceSize) {
+			if _, err := out.Write(piece); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{out}, m.Section(), make([]byte, pieceSize))
 	return err
 }

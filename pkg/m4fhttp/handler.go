@@ -67,8 +67,9 @@ type Options struct {
 // which requests are its own.
 type Handler struct {
 	Options
-	salvage *semaphore.Weighted // bytes of salvage in memory
-	asked   asked               // segments, lately
+	salvage  *semaphore.Weighted // bytes of salvage in memory
+	asked    asked               // segments, lately
+	together together            // segments that followers are sent
 }
 
 // NewHandler returns a handler. Without a key it logs that M4F is open.

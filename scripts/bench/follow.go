@@ -55,7 +55,7 @@ func (b *bench) measureFollow(ctx context.Context, t *table) error {
 		t.atMost("reads, "+many(n, "follower"), found.values("twindvr", reads), 1.1, "a segment")
 		t.atMost("latency to the last, "+many(n, "follower"), found.values("twindvr", wholeOf), 200, "ms")
 	}
-	t.note("A segment has %d bytes; one is written each %v. Reads are all that the server read, indexes and lists included, of the bytes of media written.",
+	t.note("A segment has %d bytes; one is written each %v. Reads are all that the server read, indexes and lists included, of the bytes of media written; the CPU time is the server's, for what it sent.",
 		view[1].Length, followedGap)
 	return nil
 }
@@ -101,6 +101,7 @@ func (b *bench) follow(ctx context.Context, source *archive.Stream, view []archi
 		return nil, err
 	}
 	s = sample{}
+	used := cpuOf(server.Process.Pid)
 	var media float64
 	var slowestFirst, slowest []float64
 	for i := 1; i < len(segs); i++ {
@@ -117,6 +118,7 @@ func (b *bench) follow(ctx context.Context, source *archive.Stream, view []archi
 		media += float64(segs[i].Header.Length)
 	}
 	after, err := readBy(server.Process.Pid)
+	s[cpuPerGB] = (cpuOf(server.Process.Pid) - used).Seconds() / (media * float64(n) / 1e9)
 	s[firstByte], s[wholeOf] = median(slowestFirst), median(slowest)
 	s[reads], s[diskReads] = float64(after.all-before.all)/media, float64(after.disk-before.disk)/media
 	return s, err
