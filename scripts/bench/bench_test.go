@@ -232,7 +232,7 @@ func TestCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "results.md"))
-	for _, want := range []string{"| 2 streams | one ", " 2.00 (1.00–3.00) |", " 7 (3–7) |", "nothing is missing |", "| ≤ 1.5 s/GB | 2 (1–3) s/GB ", "A note."} {
+	for _, want := range []string{"| 2 streams | one ", " 2.00 (1.00–3.00) |", " 7 (3–7) |", "reached: 1 met, 1 missed, 1 not judged.\n\n- udp: cost: 2 (1–3) s/GB, and not ≤ 1.5 s/GB\n", "nothing is missing |", "| ≤ 1.5 s/GB | 2 (1–3) s/GB ", "A note."} {
 		if err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}

@@ -85,6 +85,7 @@ func run(ctx context.Context, args []string) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
+	r.summary(os.Stdout)
 	if b.figures != "" {
 		failed = errors.Join(r.write(filepath.Join(b.figures, "RESULTS.md")), r.plots(b.figures), failed)
 	}

@@ -207,6 +207,27 @@ func (r *report) head(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
+// summary says which targets were missed.
+func (r *report) summary(w io.Writer) {
+	count := map[string]int{}
+	var missed []string
+	for _, t := range r.Tables {
+		for _, g := range t.Targets {
+			verdict, _, _ := strings.Cut(g.Verdict, ":")
+			if count[verdict]++; verdict == "missed" {
+				missed = append(missed, fmt.Sprintf("- %s: %s: %s, and not %s", t.Name, g.What, g.Got, g.Want))
+			}
+		}
+		if t.Failed != "" {
+			missed = append(missed, fmt.Sprintf("- %s failed: %s", t.Name, t.Failed))
+		}
+	}
+	fmt.Fprintf(w, "\nWhat has to be reached: %d met, %d missed, %d not judged.\n", count["met"], count["missed"], count["not judged"])
+	if len(missed) > 0 {
+		fmt.Fprintf(w, "\n%s\n", strings.Join(missed, "\n"))
+	}
+}
+
 // print writes a table as Markdown that is also readable as it is.
 func (t *table) print(w io.Writer) {
 	fmt.Fprintf(w, "\n## %s: %s\n\n", t.Name, t.About)
@@ -362,6 +383,7 @@ func (r *report) write(path string) error {
 	var b strings.Builder
 	fmt.Fprint(&b, "# Results\n\nWritten by `make bench`; README.md says how to read them.\n\n")
 	r.head(&b)
+	r.summary(&b)
 	for _, t := range r.Tables {
 		t.print(&b)
 	}
