@@ -133,6 +133,10 @@ func runServeM4F(ctx context.Context, o *serveM4FOptions, root string) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("listen on %s: another program does already; stop it, or give another address with --listen", o.listen)
 	}
+	var addr *net.AddrError
+	if errors.As(err, &addr) {
+		return fmt.Errorf("--listen %s: %s; write it as HOST:PORT or :PORT", o.listen, addr.Err)
+	}
 	if err != nil {
 		return fmt.Errorf("--listen %s: %w", o.listen, err)
 	}

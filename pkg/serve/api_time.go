@@ -3,6 +3,7 @@ package serve
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -72,5 +73,5 @@ func timeOf(u m4f.UTC) *Time {
 	return &t
 }
 
-// seconds is a number of ticks in seconds.
-func seconds(ticks int64) float64 { return float64(ticks) / m4f.Timescale }
+// seconds is a number of ticks in seconds, to the microsecond.
+func seconds(ticks int64) float64 { return math.Round(float64(ticks)/m4f.Timescale*1e6) / 1e6 }
