@@ -56,6 +56,7 @@ type hourState struct {
 	begins     m4f.UTC                      // start of the first element of sum's view
 	ends       m4f.UTC                      // end of the last
 	fold       *fold                        // its part of the totals; nil: not known
+	grows      bool                         // it has changed since it was first looked at
 	lastExtent map[extentName]*loadedExtent // of an hour that grows
 }
 
@@ -208,6 +209,7 @@ func (c *hourCache) versionOf(h hour) (version, error) {
 	if err != nil {
 		return 0, err
 	}
+	before := st.version
 	st.dirty, st.checked, st.version = false, now, 0
 	if len(files) > 0 {
 		sum := fnv.New64a()
@@ -218,6 +220,7 @@ func (c *hourCache) versionOf(h hour) (version, error) {
 		}
 		st.version = version(sum.Sum64() | 1)
 	}
+	st.grows = st.grows || before != 0 && st.version != before
 	return st.version, nil
 }
 
@@ -303,10 +306,10 @@ func (c *hourCache) recordsOf(h hour, v version) ([]stored, error) {
 	return out, nil
 }
 
-// keepExtents remembers the parsed extents of the newest hour alone: it is the
-// one that grows, and only the extent that grew is read again.
+// keepExtents remembers the parsed extents of the newest hour alone, where it has
+// been seen to grow: only the extent that grew is read again.
 func (c *hourCache) keepExtents(h hour, kept map[extentName]*loadedExtent) {
-	if n := len(c.list); n > 0 && h >= c.list[n-1] {
+	if n := len(c.list); n > 0 && h >= c.list[n-1] && c.state[h].grows {
 		for _, st := range c.state {
 			st.lastExtent = nil
 		}

@@ -353,6 +353,16 @@ func (s *Stream) Horizon() (m4f.UTC, error) {
 	return m.horizon(), nil
 }
 
+// TargetDuration is D in ticks; 0: there is no live segment yet. It costs no look at
+// what the archive holds.
+func (s *Stream) TargetDuration() (int64, error) {
+	m, err := s.marker()
+	if err != nil {
+		return 0, err
+	}
+	return m.TargetDuration, nil
+}
+
 // SetHorizon moves the horizon to the start of the hour of h, back too: an
 // explicit wish to fill older hours again. 0 takes it away.
 func (s *Stream) SetHorizon(h m4f.UTC) error {

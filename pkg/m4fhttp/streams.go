@@ -54,11 +54,11 @@ func (h *Handler) list() ([]Listed, error) {
 		if err != nil {
 			continue // gone since, or not readable: as good as not there
 		}
-		info, err := s.Archive().Info()
+		target, err := s.Archive().TargetDuration()
 		if err != nil {
 			continue
 		}
-		out = append(out, Listed{Name: name, TargetDuration: info.TargetDuration, Via: []string{h.NodeID}})
+		out = append(out, Listed{Name: name, TargetDuration: target, Via: []string{h.NodeID}})
 	}
 	return out, nil
 }
