@@ -48,7 +48,8 @@ type hourCache struct {
 type hourState struct {
 	version version
 	checked time.Time
-	dirty   bool // announced as changed since it was checked
+	dirty   bool         // announced as changed since it was checked
+	files   []extentFile // that version was computed from, until they are read
 
 	sum        Hour
 	sumOf      [3]version // what sum was computed from
@@ -210,7 +211,7 @@ func (c *hourCache) versionOf(h hour) (version, error) {
 		return 0, err
 	}
 	before := st.version
-	st.dirty, st.checked, st.version = false, now, 0
+	st.dirty, st.checked, st.version, st.files = false, now, 0, files
 	if len(files) > 0 {
 		sum := fnv.New64a()
 		for _, f := range files {
@@ -279,13 +280,16 @@ func (c *hourCache) recordsOf(h hour, v version) ([]stored, error) {
 	if r, ok := shared.get(key, cacheVersion{v}); ok {
 		return r.([]stored), nil
 	}
-	files, err := c.s.hourFiles(h)
-	if err != nil {
-		return nil, err
-	}
 	st := c.state[h]
+	files := st.files
+	if st.files = nil; files == nil {
+		var err error
+		if files, err = c.s.hourFiles(h); err != nil {
+			return nil, err
+		}
+	}
 	kept := make(map[extentName]*loadedExtent)
-	var out []stored
+	out := []stored{}
 	for _, f := range files {
 		l := st.lastExtent[f.name]
 		if l == nil || l.sig != f.sig {
@@ -296,6 +300,7 @@ func (c *hourCache) recordsOf(h hour, v version) ([]stored, error) {
 			l = &loadedExtent{f.sig, x}
 		}
 		kept[f.name] = l
+		out = slices.Grow(out, len(l.x.records))
 		for i := range l.x.records {
 			r := &l.x.records[i]
 			out = append(out, stored{Record: r.Record, at: location{h, f.name, r.number, l.x.initLen, r.offset}})
@@ -340,7 +345,11 @@ func (c *hourCache) view(h hour) ([]Element, cacheVersion, error) {
 	if err != nil {
 		return nil, vs, err
 	}
-	els := inHour(view(touching(all, h)), h)
+	recs := near(all, h)
+	els, ok := plainView(recs, h)
+	if !ok {
+		els = inHour(view(recs), h)
+	}
 	shared.put(key, vs, els, len(els)*224+64)
 	return els, vs, nil
 }
@@ -355,35 +364,15 @@ func (c *hourCache) versions(h hour) (vs cacheVersion, err error) {
 	return vs, nil
 }
 
-// around returns the records of an hour and its neighbours.
-func (c *hourCache) around(h hour, vs cacheVersion) ([]stored, error) {
-	var all []stored
+// around returns the records of the hour before an hour, of the hour, and of the one
+// after.
+func (c *hourCache) around(h hour, vs cacheVersion) (all [3][]stored, err error) {
 	for i, v := range vs {
-		recs, err := c.recordsOf(h-1+hour(i), v)
-		if err != nil {
-			return nil, err
+		if all[i], err = c.recordsOf(h-1+hour(i), v); err != nil {
+			return all, err
 		}
-		all = append(all, recs...)
 	}
 	return all, nil
-}
-
-// touching leaves out the neighbours' records that are too far from an hour to
-// overlap, or be a copy of, anything that begins in it.
-func touching(recs []stored, h hour) []stored {
-	const slack = 10 * m4f.Timescale // more than occurrence, and than clocks that agree differ by
-	var longest m4f.UTC
-	for i := range recs {
-		longest = max(longest, m4f.UTC(recs[i].Duration))
-	}
-	from, to := h.start()-longest-slack, (h+1).start()+longest+slack
-	near := recs[:0]
-	for _, r := range recs {
-		if from < r.UTC && r.UTC < to {
-			near = append(near, r)
-		}
-	}
-	return near
 }
 
 func inHour(els []Element, h hour) []Element {

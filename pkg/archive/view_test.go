@@ -115,6 +115,47 @@ func recordGen(t *rapid.T, label string) []Record {
 	}), 0, 12).Draw(t, label)
 }
 
+// TestPlainViewIsTheView wants the short way to the view to end where the long one
+// does, of records that are mostly plain, and both ways to be taken.
+func TestPlainViewIsTheView(t *testing.T) {
+	plain, other := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		var recs []stored
+		for at := int64(0); len(recs) < 12; {
+			dur := int64(rapid.IntRange(1, 20).Draw(rt, "duration"))
+			r := rec(at, dur, byte(len(recs)), m4f.Flags(rapid.IntRange(0, 15).Draw(rt, "flags")))
+			r.UTC = r.UTC.Add(rapid.SampledFrom([]int64{0, 0, 0, 90, -sec / 5, sec / 5, hourTicks - 20*sec}).Draw(rt, "shift"))
+			switch rapid.IntRange(0, 40).Draw(rt, "odd") {
+			case 0:
+				r.ID[0] = 0 // as another
+			case 1:
+				at -= 2 // time that the next one has too
+			case 2:
+				at += 7 // a gap
+			case 3:
+				r.MediaTime = (r.MediaTime + 1000*sec) & (m4f.Wrap - 1)
+			}
+			at += dur
+			recs = append(recs, stored{Record: r, at: location{number: uint32(len(recs))}})
+		}
+		for h := hourOf(noon); h < hourOf(noon)+2; h++ {
+			want := inHour(view(slices.Clone(recs)), h)
+			got, ok := plainView(recs, h)
+			if !ok {
+				other++
+				continue
+			}
+			plain++
+			if len(got) != len(want) || len(want) > 0 && !reflect.DeepEqual(got, want) {
+				rt.Fatalf("the short way shows %s, the long one %s", show(got), show(want))
+			}
+		}
+	})
+	if plain == 0 || other == 0 {
+		t.Errorf("%d were plain, %d were not", plain, other)
+	}
+}
+
 // loopOf says which of recordGen's timelines a time is of.
 func loopOf(u m4f.UTC) int64 {
 	if u-noon > 1800*sec {

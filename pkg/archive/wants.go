@@ -69,7 +69,8 @@ func (s *Stream) recordsAround(h hour) ([]stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.around(h, vs)
+	all, err := c.around(h, vs)
+	return slices.Concat(all[:]...), err
 }
 
 // wantsIn returns the wants that begin in an hour.
