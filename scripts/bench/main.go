@@ -120,6 +120,7 @@ func (b *bench) measure(ctx context.Context, r *report) error {
 		return fmt.Errorf("%s --version: %w", b.twindvr, err)
 	}
 	var failed error
+	others := busy(ctx, pick(b, 3*time.Second, 10*time.Millisecond))
 	for _, m := range measurements {
 		if len(b.only) > 0 && !slices.Contains(b.only, m.name) {
 			continue
@@ -127,7 +128,8 @@ func (b *bench) measure(ctx context.Context, r *report) error {
 		if b.runs = pick(b, m.runs, 1); b.allRuns > 0 {
 			b.runs = b.allRuns
 		}
-		t := &table{Name: m.name, About: m.about, At: time.Now(), Revision: strings.TrimPrefix(strings.TrimSpace(string(revision)), "twindvr "), Runs: b.runs, Short: b.short}
+		t := &table{Name: m.name, About: m.about, At: time.Now(), Runs: b.runs, Short: b.short, Busy: others,
+			Revision: strings.TrimPrefix(strings.TrimSpace(string(revision)), "twindvr ")}
 		err := m.run(b, ctx, t)
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -32,6 +34,7 @@ type table struct {
 	Revision string    `json:"revision"` // of the program
 	Runs     int       `json:"runs"`
 	Short    bool      `json:"short,omitempty"`
+	Busy     float64   `json:"busy"` // part of the CPU time that went into other work before
 	Took     float64   `json:"took"` // s
 	Failed   string    `json:"failed,omitempty"`
 	Rows     []row     `json:"rows"`
@@ -187,6 +190,37 @@ func newReport(b *bench) *report {
 	return r
 }
 
+// busy is the part of the CPU time, from 0 to 1, that is not idle for a while.
+func busy(ctx context.Context, while time.Duration) float64 {
+	idle, all := cpuTimes()
+	select {
+	case <-ctx.Done():
+	case <-time.After(while):
+	}
+	idle2, all2 := cpuTimes()
+	if all2 == all {
+		return 0
+	}
+	return 1 - (idle2-idle)/(all2-all)
+}
+
+// cpuTimes are those of /proc/stat (proc_stat(5)): idle, waiting for disks
+// included, and of all kinds.
+func cpuTimes() (idle, all float64) {
+	b, _ := os.ReadFile("/proc/stat") // without it, nobody is warned
+	first, _, _ := strings.Cut(string(b), "\n")
+	for i, f := range strings.Fields(first) {
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil || i > 8 { // the name; guests, who are counted already
+			continue
+		}
+		if all += n; i == 4 || i == 5 {
+			idle += n
+		}
+	}
+	return idle, all
+}
+
 // version is the first number in what a program says of itself.
 func version(path string, args ...string) string {
 	out, _ := exec.Command(path, args...).CombinedOutput() // what fails has no version
@@ -232,6 +266,10 @@ func (r *report) summary(w io.Writer) {
 func (t *table) print(w io.Writer) {
 	fmt.Fprintf(w, "\n## %s: %s\n\n", t.Name, t.About)
 	fmt.Fprintf(w, "%s, twindvr %s; runs: %d; %.0f s\n", t.At.Format(time.DateTime), t.Revision, t.Runs, t.Took)
+	if t.Busy > 0.1 {
+		fmt.Fprintf(w, "\nOther work took %.0f %% of the CPU time when the bench began. What CPU time it took itself can be compared; what depends "+
+			"on the clock, and losses, cannot.\n", 100*t.Busy)
+	}
 	if t.Failed != "" {
 		fmt.Fprintf(w, "\nFailed: %s\n", t.Failed)
 	}
