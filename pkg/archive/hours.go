@@ -479,7 +479,7 @@ func summarize(h hour, els []Element) Hour {
 }
 
 // cacheBytes bounds what all streams of the process remember of their records.
-const cacheBytes = 32 << 20
+const cacheBytes = 16 << 20
 
 var shared = &lru{limit: cacheBytes, at: make(map[cacheKey]*list.Element)}
 
