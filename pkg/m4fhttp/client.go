@@ -204,14 +204,17 @@ func (c *Client) get(ctx context.Context, endless bool, path string, query url.V
 	return c.getAt(ctx, endless, c.base+path, query)
 }
 
-// getAt asks for a URL of the peer.
-func (c *Client) getAt(ctx context.Context, endless bool, u string, query url.Values) (*http.Response, error) {
+// getAt asks for a URL of the peer. header are names and values of the request's own.
+func (c *Client) getAt(ctx context.Context, endless bool, u string, query url.Values, header ...string) (*http.Response, error) {
 	if len(query) > 0 {
 		u += "?" + query.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
 		return nil, err
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	var res *http.Response
 	if endless {

@@ -160,11 +160,12 @@ func (c *Client) Changes(ctx context.Context, cursor archive.Cursor, fn func(*Ch
 	if cursor != "" {
 		q.Set("cursor", string(cursor))
 	}
-	res, err := c.get(ctx, true, "changes", q)
+	res, err := c.getAt(ctx, true, c.base+"changes", q, "Prefer", brief)
 	if err != nil {
 		return c.wrap(ctx, err)
 	}
 	defer res.Body.Close()
+	var last Live
 	err = eachLine(res.Body, "changes", 0, func(line []byte) error {
 		var w Change
 		if err := json.Unmarshal(line, &w); err != nil {
@@ -178,6 +179,10 @@ func (c *Client) Changes(ctx context.Context, cursor archive.Cursor, fn func(*Ch
 			return errors.New("neither a record nor a status")
 		case w.Status != nil:
 			w.Status.clean()
+			if l := &w.Status.Live; l.Chain == nil {
+				l.Mode, l.Inputs, l.Chain = last.Mode, last.Inputs, last.Chain
+			}
+			last = w.Status.Live
 		default:
 			rec, err := w.Record.Record()
 			if err != nil {

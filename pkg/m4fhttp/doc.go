@@ -31,7 +31,9 @@
 // and healed alike, in the order in which they came; without a cursor all that
 // are known, with cursor=now only those to come. Each second, and first of all, a
 // line has the state of the stream in place of a record. A line without a cursor
-// is followed by others at once. A cursor that pruning has passed is answered
+// is followed by others at once, or has the one before it. To a client that sends
+// Prefer: m4f-brief (RFC 7240) a state is told in full only where it has changed but
+// for the source's age; it has no chain otherwise. A cursor that pruning has passed is answered
 // with 410: compare by hours, then go on from cursor=now.
 //
 // live begins behind the segment after, or with the newest. It never goes back

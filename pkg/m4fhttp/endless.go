@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
@@ -44,7 +45,11 @@ func (h *Handler) serveChanges(q *request) error {
 	if err != nil {
 		return err
 	}
-	c := &changes{h: h, q: q, a: a, l: newLineWriter(q, true), cursor: cursor}
+	c := &changes{h: h, q: q, a: a, brief: prefersBrief(q.r), cursor: cursor}
+	if c.brief {
+		q.w.Header().Set("Preference-Applied", brief)
+	}
+	c.l = newLineWriter(q, true)
 	if q.r.Method == http.MethodHead {
 		return nil
 	}
@@ -70,6 +75,11 @@ type changes struct {
 	l      *lineWriter
 	cursor archive.Cursor // behind what has been written
 	told   time.Time      // when the last status was
+	brief  bool           // what has not changed since is not told again
+	last   struct {       // told
+		Live
+		cursor archive.Cursor
+	}
 }
 
 // batch writes records; only the last has a cursor.
@@ -78,7 +88,7 @@ func (c *changes) batch(recs []archive.Record, next archive.Cursor) error {
 		w := RecordOf(&recs[i])
 		line := Change{Record: &w}
 		if i == len(recs)-1 {
-			line.Cursor = string(next)
+			line.Cursor, c.last.cursor = string(next), next
 		}
 		if err := c.l.line(line); err != nil {
 			return err
@@ -93,14 +103,39 @@ func (c *changes) batch(recs []archive.Record, next archive.Cursor) error {
 
 func (c *changes) status(idle bool) error {
 	c.told = time.Now()
-	err := c.l.line(Change{
+	line := Change{
 		Cursor: string(c.cursor),
-		Status: &Status{Idle: idle, Now: time.Now().UnixMilli(), Live: c.h.live(c.q.stream)},
-	})
-	if err != nil {
+		Status: &Status{Idle: idle, Now: c.told.UnixMilli(), Live: c.h.live(c.q.stream)},
+	}
+	now := line.Status.Live
+	if c.brief && c.last.Chain != nil {
+		if c.cursor == c.last.cursor {
+			line.Cursor = ""
+		}
+		if now.same(&c.last.Live) {
+			line.Status.Live = Live{SourceAge: now.SourceAge}
+		}
+	}
+	c.last.Live, c.last.cursor = now, c.cursor
+	if err := c.l.line(line); err != nil {
 		return err
 	}
 	return c.l.flush()
+}
+
+// brief is the preference (RFC 7240) of a client that takes a status without mode,
+// inputs and chain for one in which they are as they were in the line before.
+const brief = "m4f-brief"
+
+func prefersBrief(r *http.Request) bool {
+	return slices.ContainsFunc(r.Header.Values("Prefer"), func(v string) bool {
+		return slices.ContainsFunc(strings.Split(v, ","), func(p string) bool { return strings.EqualFold(strings.TrimSpace(p), brief) })
+	})
+}
+
+// same says whether all but the age of the source is as it was.
+func (l *Live) same(o *Live) bool {
+	return l.Mode == o.Mode && slices.Equal(l.Inputs, o.Inputs) && slices.Equal(l.Chain, o.Chain)
 }
 
 // wait waits for more changes where there were none, and tells the status when

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -299,6 +300,9 @@ func (h *Handler) live(s Stream) Live {
 	l := s.Live()
 	if l.Chain == nil {
 		l.Chain = []string{h.NodeID}
+	}
+	if l.SourceAge != nil { // milliseconds will do
+		l.SourceAge = ptr(math.Round(*l.SourceAge*1000) / 1000)
 	}
 	return l
 }

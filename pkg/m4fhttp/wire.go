@@ -196,7 +196,8 @@ type Change struct {
 }
 
 // Status is the state of a stream at a node, as it travels each second with the
-// changes.
+// changes. Without a chain, mode, inputs and chain are as they were in the status
+// before: a client that prefers m4f-brief (RFC 7240) is told so.
 type Status struct {
 	// Idle says that everything that the archive had has been sent.
 	Idle bool `json:"idle"`
@@ -214,7 +215,7 @@ type Live struct {
 	SourceAge *float64 `json:"source_age,omitempty"`
 	// Chain names the nodes that the live data came through, the one that
 	// hears the source first and the one that answers last.
-	Chain []string `json:"chain"`
+	Chain []string `json:"chain,omitzero"`
 }
 
 // Input is one of the ways in which a node gets a stream, in the order of its
