@@ -146,6 +146,9 @@ func (h *Healer) Heal(ctx context.Context, src Side, o HealOptions) (Healed, err
 	if err != nil || len(own) == 0 {
 		return sum, err
 	}
+	if sum.Segments, err = h.alone(ctx, own, &o); err != nil {
+		return sum, err
+	}
 	from, to := own[0].Start(), own[0].End()
 	for i := range own {
 		from, to = min(from, own[i].Start()), max(to, own[i].End())

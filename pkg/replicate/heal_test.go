@@ -33,12 +33,20 @@ const (
 // sources are streams of a test's seconds, made once.
 var sources sync.Map
 
-func source(t testing.TB, d time.Duration) []byte {
+func source(t testing.TB, d time.Duration) []byte { return sourceFrom(t, d, 0) }
+
+// sourceFrom is a source whose times begin at pts, so that its keyframes are not where the
+// buckets of target durations begin.
+func sourceFrom(t testing.TB, d time.Duration, pts int64) []byte {
 	t.Helper()
-	if b, ok := sources.Load(d); ok {
+	type key struct {
+		d   time.Duration
+		pts int64
+	}
+	if b, ok := sources.Load(key{d, pts}); ok {
 		return b.([]byte)
 	}
-	g, err := testsrc.New(testsrc.Options{Bitrate: bitrate, Duration: d})
+	g, err := testsrc.New(testsrc.Options{Bitrate: bitrate, Duration: d, StartPTS: pts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +54,7 @@ func source(t testing.TB, d time.Duration) []byte {
 	if _, err := g.WriteTo(&b); err != nil {
 		t.Fatal(err)
 	}
-	sources.Store(d, b.Bytes())
+	sources.Store(key{d, pts}, b.Bytes())
 	return b.Bytes()
 }
 
@@ -467,6 +475,43 @@ func TestHealSourceEnded(t *testing.T) {
 			if err := equalViews(t, []*archive.Stream{nodes[0].a, nodes[1].a}); err != nil {
 				t.Error(err)
 			}
+		}
+	}
+}
+
+// A node has all of a segment, and lost something ahead of it that may have been the keyframe at which it
+// begins. Another one has the segment before that clean, and ended ahead of the end of this one: it
+// has no packets of either, and that segment tells where the next begins.
+func TestHealProvenKeyframe(t *testing.T) {
+	ts := sourceFrom(t, 20*time.Second, m4f.Timescale)
+	const d = 4 * time.Second
+	ref := view(t, record(t, ts, d, nil).a)[2]
+	second := bitrate / 8 / datagram
+	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	for _, at := range []int{opens - second/2, opens - second/4} {
+		a, b := newLossy(t, d), record(t, ts, d, func(n int) bool { return n >= at && n < at+10 })
+		a.hear(ts, 0, opens+second, nil)
+		if err := a.w.Close(); err != nil { // killed
+			t.Fatal(err)
+		}
+		shown := view(t, b.a)
+		if e := shown[2]; e.ID != ref.ID || !e.Damaged() || e.Lost != 0 {
+			t.Fatalf("it does not doubt the keyframe: %v", shownBy(t, b.a))
+		}
+		if got := b.heals(t, Dir{a.a}); got.Segments != 1 {
+			t.Fatalf("the segment before: %+v", got)
+		}
+		for range 2 {
+			b.heals(t, Dir{a.a})
+			a.heals(t, Dir{b.a})
+		}
+		for i, l := range []*lossy{a, b} {
+			if !identities(t, l.a)[ref.ID] {
+				t.Errorf("node %d does not show %s: %v", i, ref.ID, shownBy(t, l.a))
+			}
+		}
+		if more := b.heals(t, Dir{a.a}); more != (Result{}) {
+			t.Errorf("once more: %+v", more)
 		}
 	}
 }

@@ -28,8 +28,10 @@ type Cut struct {
 	Ended  []*m4f.Segment // which the end of the copy closes, as one does whose source ends there
 }
 
-// Recut is Resegment, and gives the segments at the ends of a copy too.
-func Recut(c *salvage.Copy, program uint16, target int64) (cut Cut) {
+// Recut is Resegment, and gives the segments at the ends of a copy too. opens are times of
+// keyframes at which segments are known to open: no keyframe before such a one can have done so in
+// its place, if one was lost.
+func Recut(c *salvage.Copy, program uint16, target int64, opens ...int64) (cut Cut) {
 	if target <= 0 {
 		return cut
 	}
@@ -46,7 +48,7 @@ func Recut(c *salvage.Copy, program uint16, target int64) (cut Cut) {
 			cut.Joined = seg
 		}
 	})
-	s.again = true
+	s.again, s.opens = true, opens
 	at := 0
 	for _, h := range c.Holes {
 		if h.At > at && h.At < c.Len() {

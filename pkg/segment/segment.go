@@ -138,12 +138,13 @@ type Segmenter struct {
 	lastProg    *mpegts.Program
 	afterJump   bool // the next segment written follows a jump
 
-	lastKey int64 // packet in which the last keyframe begins; -1: there was none
-	openKey int64 // ... and the last that opened a segment
-	again   bool  // Resegment: to look whether segments are complete
-	early   bool  // ... packets are missing ahead of the map
-	inside  bool  // ... the one that is sealed is
-	begun   bool  // ... or would be, but opens at the first keyframe
+	lastKey int64   // packet in which the last keyframe begins; -1: there was none
+	openKey int64   // ... and the last that opened a segment
+	again   bool    // Resegment: to look whether segments are complete
+	early   bool    // ... packets are missing ahead of the map
+	inside  bool    // ... the one that is sealed is
+	begun   bool    // ... or would be, but opens at the first keyframe
+	opens   []int64 // ... and where segments are known to open
 
 	unitNumber int64            // units and maps taken by WriteUnit and SetProgram
 	unitPES    map[uint16]int64 // units of each PID taken by WriteUnit
@@ -715,7 +716,7 @@ func (s *Segmenter) force(f *frame) {
 func (s *Segmenter) keyOpening(f *frame) *opening {
 	o := &opening{f: f, key: true}
 	o.program, o.unsure = s.programFor(f)
-	o.unsure = o.unsure || s.hidden(f) || s.remapped(f) && s.mapLost(f)
+	o.unsure = o.unsure || s.hidden(f) && !slices.Contains(s.opens, f.PTS) || s.remapped(f) && s.mapLost(f)
 	o.partial = o.program.Doubtful
 	return o
 }

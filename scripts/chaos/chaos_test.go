@@ -92,7 +92,7 @@ func TestExpectations(t *testing.T) {
 			for d := seg.to - 20; d < seg.to+300; d++ {
 				a.given[d] = false
 			}
-			a.lives[0].to = s.times[seg.done].Add(2 * margin)
+			a.lives[0].to = s.times[seg.done].Add(margin)
 			b.lives[0].from = s.times[middle]
 		}, []bool{false, false}, false, 0},
 		{"a loses its source at its end, b has its end only", func(a, b *heard) {

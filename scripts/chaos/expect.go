@@ -11,9 +11,9 @@ import (
 )
 
 // margin is how long after a segment's last datagram a node must live to count
-// as having completed it: what it salvages may be written a second later, and
+// as having completed it: what it salvages is written a second of the stream later, and
 // the machine may be busy. A node that died sooner may have it or not.
-const margin = 1500 * time.Millisecond
+const margin = 2500 * time.Millisecond
 
 // closes is after how long without source a node closes a segment whose end it
 // has not heard: the nodes' source_timeout, and noticing it.
