@@ -44,6 +44,13 @@ func openRTP(ctx context.Context, rest string, opt Options) (Source, error) {
 		}
 	}
 	s.nap = newNapper(buffer)
+	if !a.paths[0].sized {
+		s.nap.enlarge = func(want int) {
+			for _, sock := range s.socks {
+				sock.enlarge(want)
+			}
+		}
+	}
 	return s, nil
 }
 

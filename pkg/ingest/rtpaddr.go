@@ -77,7 +77,7 @@ func (a *rtpAddr) parseQuery(query string) error {
 			var n int
 			n, err = parseBytes(v)
 			for _, u := range a.paths {
-				u.buffer = n
+				u.buffer, u.sized = n, true
 			}
 		case "reorder":
 			a.reorder, err = parseWait(name, v)

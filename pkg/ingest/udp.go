@@ -22,7 +22,11 @@ func openUDP(ctx context.Context, rest string, opt Options) (Source, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return &udpSource{receiver: r, url: "udp:" + rest, clock: opt.Clock, log: opt.Log, nap: newNapper(buffer), batch: &udpBatch{}}, nil
+	s := &udpSource{receiver: r, url: "udp:" + rest, clock: opt.Clock, log: opt.Log, nap: newNapper(buffer), batch: &udpBatch{}}
+	if !u.sized {
+		s.nap.enlarge = r.enlarge
+	}
+	return s, nil
 }
 
 // udpSource reads a UDP socket.

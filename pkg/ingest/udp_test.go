@@ -424,7 +424,7 @@ func TestNapFor(t *testing.T) {
 		buffer int
 		want   time.Duration
 	}{
-		{0, 8 << 20, 80 * time.Millisecond},
+		{0, 8 << 20, 40 * time.Millisecond},
 		{6, 8 << 20, 80 * time.Millisecond},
 		{100, 8 << 20, 80 * time.Millisecond},
 		{800, 8 << 20, 10 * time.Millisecond},
@@ -436,6 +436,47 @@ func TestNapFor(t *testing.T) {
 		if got := napFor(charge(bytes/1316, bytes), time.Second, c.buffer/4); got != c.want {
 			t.Errorf("%d Mbit/s, buffer %d: %v, want %v", c.mbit, c.buffer, got, c.want)
 		}
+	}
+}
+
+// A fast stream gets a larger buffer, up to a limit, and one that it has suffices
+// for a slower one.
+func TestBufferFollowsRate(t *testing.T) {
+	var asked []int
+	n := newNapper(8 << 20)
+	n.enlarge = func(bytes int) { asked = append(asked, bytes) }
+	for _, mbit := range []int{6, 100, 800, 500, 820, 40000, 100} {
+		bytes := mbit * 1e6 / 8
+		n.suit(float64(charge(bytes/1316, bytes)))
+	}
+	if len(asked) != 2 || asked[0] < 30<<20 || asked[0] > 50<<20 || asked[1] != mostBuffer {
+		t.Errorf("asked for %d", asked)
+	}
+	newNapper(8 << 20).suit(1e12) // where the URL says the size
+}
+
+// A socket's buffer grows while a stream comes that is too fast for it.
+func TestBufferGrows(t *testing.T) {
+	at := fmt.Sprintf("127.0.0.1:%d", port())
+	src := open(t, "udp://"+at, Options{})
+	u := src.(*udpSource)
+	size := func() int {
+		n, err := unix.GetsockoptInt(u.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := size()
+	u.nap.suit(400e6)
+	if after := size(); after <= before {
+		t.Skipf("the kernel grants %d bytes and no more than %d", before, after)
+	}
+	if _, err := sender(t, "", at).Write([]byte{0x47}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := src.Read(t.Context()); err != nil || len(b.Datagrams) != 1 {
+		t.Error(b, err)
 	}
 }
 

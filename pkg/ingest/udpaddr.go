@@ -40,6 +40,7 @@ type udpAddr struct {
 	ifname string         // interface, by name or address
 	source netip.Addr     // the only sender wanted, or the zero Addr
 	buffer int            // bytes of socket buffer
+	sized  bool           // ... as the URL says
 }
 
 // checkUDP says what is wrong with a udp URL, without looking names up.
@@ -152,6 +153,7 @@ func (u *udpAddr) parseQuery(query string) error {
 				return err
 			}
 		case "buffer_size":
+			u.sized = true
 			if u.buffer, err = parseBytes(v); err != nil {
 				return err
 			}

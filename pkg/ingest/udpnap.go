@@ -22,6 +22,9 @@ type napper struct {
 	nap    time.Duration
 	timer  *time.Timer
 	due    bool // the socket is empty: nap before the next read
+	// enlarge, where set, asks for a socket buffer of so many bytes.
+	enlarge func(bytes int)
+	asked   int // bytes of buffer there are or were asked for
 
 	since time.Time // of the figures below
 	used  int       // bytes received, in the kernel's accounting
@@ -32,7 +35,7 @@ type napper struct {
 func newNapper(buffer int) *napper {
 	t := time.NewTimer(time.Hour)
 	t.Stop()
-	return &napper{budget: buffer / 4, nap: naps[0], timer: t, since: time.Now()}
+	return &napper{budget: buffer / 4, nap: napFor(0, time.Second, 0), timer: t, since: time.Now(), asked: buffer}
 }
 
 // wait naps if the last read emptied the socket.
@@ -68,14 +71,37 @@ func (n *napper) drained(packets, bytes int) {
 	now := time.Now()
 	if d := now.Sub(n.since); d >= naps[len(naps)-1]/2 {
 		n.nap = napFor(n.used, d, n.budget)
+		n.suit(float64(n.used) / d.Seconds())
 		n.since, n.used = now, 0
 	}
 	n.due = true
 }
 
+const (
+	// hold is how much of a stream a socket's buffer should hold: the source's
+	// goroutine may be busy with a segment of a fast one, or wait for its turn. The
+	// kernel grants twice what is asked for.
+	hold = 400 * time.Millisecond
+	// mostBuffer is the most that is asked for without being told to, in bytes.
+	mostBuffer = 64 << 20
+)
+
+// suit has the buffer suit a rate of bytes a second, in the kernel's accounting.
+func (n *napper) suit(rate float64) {
+	want := min(int(rate*hold.Seconds()/2), mostBuffer)
+	if n.enlarge == nil || want <= n.asked {
+		return
+	}
+	n.asked = min(want+want/4, mostBuffer)
+	n.enlarge(n.asked)
+}
+
 // napFor returns the longest nap in which no more than budget bytes arrive at
-// a rate of used bytes in d.
+// a rate of used bytes in d. A silent source may begin as fast as it likes.
 func napFor(used int, d time.Duration, budget int) time.Duration {
+	if used == 0 {
+		return naps[1]
+	}
 	for _, nap := range naps {
 		if float64(used)*float64(nap) <= float64(budget)*float64(d) {
 			return nap

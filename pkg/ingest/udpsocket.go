@@ -91,6 +91,13 @@ func setBuffer(fd, want int, log *slog.Logger) (int, error) {
 	return got, nil
 }
 
+// enlarge asks for a larger receive buffer; where the kernel grants none, it stays.
+func (r *receiver) enlarge(want int) {
+	if unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, want) != nil {
+		_ = unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, want)
+	}
+}
+
 // bufferWarned keeps the line about small buffers to one a process: it is the
 // machine's setting, not the stream's.
 var bufferWarned sync.Once
