@@ -34,7 +34,10 @@ func (b *bench) measureFile(ctx context.Context, t *table) error {
 		contend("floor", true, func(dir, input string) ([]*process, error) {
 			return one(start(nil, self, "floor-file", input, filepath.Join(dir, "out.ts")))
 		}),
-		contend("twindvr", false, b.ingestRecord),
+		contend("twindvr", false, func(dir, input string) ([]*process, error) {
+			return one(start(nil, b.twindvr, "ingest", "--record", filepath.Join(dir, "archive", "s"), input))
+		}),
+		contend("twindvr, a pipe", false, b.ingestRecord),
 		b.peer("ffmpeg", "ffmpeg", func(_ context.Context, path string) (sample, error) {
 			return b.file("ffmpeg", func(dir, input string) ([]*process, error) {
 				return one(start(nil, path, "-nostdin", "-loglevel", "error", "-y", "-i", input, "-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc",

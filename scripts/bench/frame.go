@@ -23,6 +23,9 @@ type measurement struct {
 // each figure that has to be reached, on what b.compare returned.
 var measurements = []measurement{
 	{"udp", "UDP streams to an archive", 3, (*bench).measureUDP},
+	{"many", "as many UDP streams as the machine bears, for some time", 1, (*bench).measureMany},
+	{"fast", "one UDP stream of 800 Mbit/s", 3, (*bench).measureFast},
+	{"startup", "from the start of supervise to when all streams are heard", 5, (*bench).measureStartup},
 	{"file", "a file to an archive", 5, (*bench).measureFile},
 	{"serve", "segments to peers, beside nginx", 5, (*bench).measureServe},
 	{"follow", "followers of one stream", 3, (*bench).measureFollow},

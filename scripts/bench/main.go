@@ -38,6 +38,8 @@ type bench struct {
 	allRuns  int               // -runs; 0: as each measurement has it
 	streams  []int
 	duration time.Duration // of each UDP measurement
+	long     time.Duration // of that of many streams
+	many     int           // streams of that
 	bitrate  int64         // of each stream, bits per second
 	fileSize int64         // bytes of the file recorded
 }
@@ -168,6 +170,8 @@ func parseFlags(args []string) (*bench, error) {
 	fs.BoolVar(&b.short, "short", false, "small and once: to see that everything works")
 	streams := fs.String("streams", "", "numbers of UDP streams (default 1,5,20,100,250)")
 	fs.DurationVar(&b.duration, "duration", 0, "time to record UDP for (default 20s)")
+	fs.DurationVar(&b.long, "long", 0, "time to record many streams for (default 10m)")
+	fs.IntVar(&b.many, "many", 0, "how many streams are many (default 250)")
 	fs.Int64Var(&b.bitrate, "bitrate", 6_000_000, "bits per second of a stream")
 	fs.Int64Var(&b.fileSize, "file", 0, "bytes of the file to record (default 1 GiB)")
 	if err := fs.Parse(args); err != nil {
@@ -188,6 +192,12 @@ func parseFlags(args []string) (*bench, error) {
 	if b.duration == 0 {
 		b.duration = pick(b, 20*time.Second, 2*time.Second)
 	}
+	if b.long == 0 {
+		b.long = pick(b, 10*time.Minute, b.duration)
+	}
+	if b.many == 0 {
+		b.many = pick(b, 250, 4)
+	}
 	if b.fileSize == 0 {
 		b.fileSize = pick(b, int64(1<<30), 16<<20)
 	}
@@ -203,6 +213,9 @@ func parseFlags(args []string) (*bench, error) {
 			return nil, fmt.Errorf("-streams %s: %q is not a number from 1 to 1000", *streams, s)
 		}
 		b.streams = append(b.streams, n)
+	}
+	if b.many < 1 || b.many > 1000 {
+		return nil, fmt.Errorf("-many %d is not from 1 to 1000", b.many)
 	}
 	if fs.NArg() > 0 || b.allRuns < 0 || b.duration < pick(b, 5*time.Second, time.Second) {
 		return nil, errors.New("no arguments are taken, -runs is not negative and -duration at least 5s")

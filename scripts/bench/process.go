@@ -89,7 +89,10 @@ type usage struct {
 func (u usage) cpu() time.Duration { return u.user + u.system }
 
 // stopAll ends the processes and returns what they have used in all.
-func stopAll(list []*process) (usage, error) {
+func stopAll(list []*process) (usage, error) { return stopWithin(list, 0) }
+
+// stopWithin is stopAll for processes that take so long to end by themselves.
+func stopWithin(list []*process, d time.Duration) (usage, error) {
 	for _, p := range list {
 		if p.signal != nil {
 			p.Process.Signal(p.signal) // it may have ended already
@@ -98,7 +101,7 @@ func stopAll(list []*process) (usage, error) {
 	var u usage
 	var errs error
 	for _, p := range list {
-		late := time.AfterFunc(60*time.Second, func() { p.Process.Kill() })
+		late := time.AfterFunc(d+60*time.Second, func() { p.Process.Kill() })
 		err := p.Wait()
 		late.Stop()
 		u.user += p.ProcessState.UserTime()

@@ -71,6 +71,15 @@ func one(p *process, err error) ([]*process, error) { return []*process{p}, err 
 
 // supervise records all streams in one process.
 func (b *bench) supervise(dir string, first, n int) ([]*process, error) {
+	return b.superviseWith("")(dir, first, n)
+}
+
+// superviseWith is supervise with statements for every stream.
+func (b *bench) superviseWith(more string) recorder {
+	return func(dir string, first, n int) ([]*process, error) { return b.superviseAs(dir, first, n, more) }
+}
+
+func (b *bench) superviseAs(dir string, first, n int, more string) ([]*process, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -79,7 +88,7 @@ func (b *bench) supervise(dir string, first, n int) ([]*process, error) {
 	var conf strings.Builder
 	fmt.Fprintf(&conf, "http %s;\n", l.Addr())
 	for i := range n {
-		fmt.Fprintf(&conf, "stream s%03d {\n  url udp://127.0.0.1:%d;\n  dvr %s 1d;\n}\n", i, first+i, filepath.Join(dir, "archive"))
+		fmt.Fprintf(&conf, "stream s%03d {\n  url udp://127.0.0.1:%d;\n  dvr %s 1d;\n%s}\n", i, first+i, filepath.Join(dir, "archive"), more)
 	}
 	path := filepath.Join(dir, "bench.conf")
 	if err := os.WriteFile(path, []byte(conf.String()), 0o600); err != nil {
@@ -176,7 +185,7 @@ func (b *bench) send(first, n int) (*sending, usage, error) {
 	// A real source has a machine of its own. Without the right to it, the
 	// sender competes with the recorders.
 	syscall.Setpriority(syscall.PRIO_PROCESS, p.Process.Pid, -10)
-	u, err := stopAll([]*process{p})
+	u, err := stopWithin([]*process{p}, b.duration)
 	if err != nil {
 		return nil, u, err
 	}
@@ -193,7 +202,9 @@ func count(dir string, whole bool, sent *sending, n int) (bytes, lost int64, err
 	var found int64
 	streams := map[string]map[uint64]bool{}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".conf") {
+		// Of an archive, media alone: no packets that are kept to heal what is not
+		// whole, as what was begun in is.
+		if ext := filepath.Ext(path); err != nil || !d.Type().IsRegular() || !whole && ext != ".mp4" {
 			return err
 		}
 		b, err := os.ReadFile(path)
