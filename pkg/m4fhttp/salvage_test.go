@@ -289,7 +289,6 @@ func TestHostileSalvage(t *testing.T) {
 		}
 		return send(append(b, '\n'))
 	}
-	var bad *BadAnswerError
 	for name, answer := range map[string]http.HandlerFunc{
 		"no JSON":              send([]byte("hello\n")),
 		"an empty line":        send([]byte("\n")),
@@ -313,6 +312,7 @@ func TestHostileSalvage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			var bad *BadAnswerError
 			if got, err := hostile(t, answer).Salvage(t.Context(), 0, 0); !errors.As(err, &bad) || len(got) > 0 {
 				t.Errorf("%d entries, %v", len(got), err)
 			}
