@@ -288,5 +288,9 @@ func (s *Segment) Verify() error {
 	if n := s.Size(); s.Header.Length != uint64(n) {
 		return fmt.Errorf("segment %s: header says %d bytes of media, there are %d", s.Header.ID, s.Header.Length, n)
 	}
-	return checkMedia(&s.Header, bytes.Join(s.Pieces(), nil))
+	media := s.Media
+	if s.pieces != nil {
+		media = bytes.Join(s.pieces, nil)
+	}
+	return checkMedia(&s.Header, media)
 }
