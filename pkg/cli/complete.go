@@ -40,7 +40,9 @@ var argCompleters = map[string][]completer{
 // flagCompleters are those of flags by name, for every command that has them. Flags
 // of a FILE complete files, all others nothing.
 var flagCompleters = map[string]completer{
+	"record":    streamDirs,
 	"stream":    nodeStreams,
+	"sync":      words("1s", "always", "off"),
 	"release":   keptNames,
 	"order":     words("oldest", "newest"),
 	"format":    words("mp4", "ts"),

@@ -108,6 +108,7 @@ func TestCompletions(t *testing.T) {
 		{"status :1 |", "", nil},
 		{"ingest |r", "rtp:// rtsp://", nil},
 		{"ingest |rtp://2", "", nil},
+		{"ingest --sync |a", "always", nil},
 		{"testsrc --interface |l", "lo", nil},
 		{"|verif", "verify\tRead+an+archive+again+and+check+every+byte", nil},
 	} {

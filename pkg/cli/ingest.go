@@ -98,7 +98,7 @@ and the status is 0.
 
 With --record the segments go into an archive, without a pipe in between: what
 twindvr record DIR writes of them, at less cost. --sync, --mounted and --name are
-those of record.
+those of record, and only go with it.
 
 Exit status: 0 the source has ended, 1 it was lost, 2 trouble, also where it was
 never reached.`,
@@ -110,6 +110,9 @@ never reached.`,
 		Args: wantArgs("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.readURL(args[0]); err != nil {
+				return err
+			}
+			if err := o.checkFlags(cmd, io); err != nil {
 				return err
 			}
 			return o.run(cmd.Context(), io)
@@ -162,6 +165,20 @@ func (o *ingestOptions) check() error {
 		return errors.New("--realtime is for files; a live source paces itself")
 	case o.into.dir != "":
 		return o.into.check()
+	}
+	return nil
+}
+
+// checkFlags refuses flags that say how an archive is written where none is. In the
+// environment they may be meant for the record command behind this one.
+func (o *ingestOptions) checkFlags(cmd *cobra.Command, io IO) error {
+	if o.into.dir != "" {
+		return nil
+	}
+	for _, name := range []string{"sync", "mounted", "name"} {
+		if _, env := io.LookupEnv(envName(name)); cmd.Flags().Changed(name) && !env {
+			return fmt.Errorf("--%s says how an archive is written: give --record DIR with it, or give it to the record command behind the pipe", name)
+		}
 	}
 	return nil
 }

@@ -118,8 +118,8 @@ func (o *verifyOptions) run(ctx context.Context, io IO, path string) error {
 		}
 	}
 	v.bar.Done()
-	fmt.Fprintf(io.Err, "%d segments in %d files verified, %s: %d bad, %d places mended or to be, %d set aside before\n",
-		sum.Segments, sum.Extents, archive.NearBytes(sum.Bytes), sum.Bad, sum.Mended, sum.Aside)
+	fmt.Fprintf(io.Err, "%s in %s verified, %s: %d bad, %s mended or to be, %d set aside before\n",
+		count(sum.Segments, "segment"), count(sum.Extents, "file"), archive.NearBytes(sum.Bytes), sum.Bad, count(sum.Mended, "place"), sum.Aside)
 	if !sum.Sound() {
 		return &StatusError{}
 	}
