@@ -1,7 +1,8 @@
 #!/bin/bash
 # Two nodes on this machine record one multicast source, one is killed and
 # comes back, and both archives end equal. Needs nothing but the built program;
-# everything it makes is in demo/, which is removed at the start.
+# everything it makes is in demo/, which is removed at the start. DEMO_PORT is the
+# first of two TCP ports that it takes, and the UDP port of the source.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,9 +10,10 @@ twindvr=bin/twindvr
 dir=demo
 port1=${DEMO_PORT:-18081}
 port2=$((port1 + 1))
-group="udp://224.1.2.3:1234?interface=127.0.0.1"
+group="udp://224.1.2.3:${DEMO_PORT:-1234}?interface=127.0.0.1"
 name=example_stream
 pids=()
+declare -A runs # the ids of those that are to go on, by name
 
 say() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*" >&2; "$@"; }
@@ -27,11 +29,12 @@ trap end EXIT
 
 # spawn NAME COMMAND...: runs a command in the background; its id is in $pid.
 spawn() {
-	local log=$dir/$1.log
+	local who=$1 log=$dir/$1.log
 	shift
 	"$@" >>"$log" 2>&1 &
 	pid=$!
 	pids+=("$pid")
+	runs[$who]=$pid
 	disown "$pid"
 }
 
@@ -40,11 +43,21 @@ field() {
 	"$twindvr" status --json ":$1" 2>/dev/null | grep -o "\"$2\":[^,}]*" | head -n 1 | cut -d: -f2- | tr -d '"'
 }
 
-# await SECONDS TEXT COMMAND...: waits for a command to succeed.
+# ended NAME: tells why a program that was to go on has ended.
+ended() {
+	printf 'demo: %s has ended: %s\n' "$1" "$(tail -n 1 "$dir/$1.log")" >&2
+	printf 'demo: where a port is taken, choose others: DEMO_PORT=28081 make demo\n' >&2
+	exit 1
+}
+
+# await SECONDS TEXT COMMAND...: waits for a command to succeed, while all programs run.
 await() {
-	local until=$((SECONDS + $1)) what=$2
+	local until=$((SECONDS + $1)) what=$2 who
 	shift 2
 	until "$@"; do
+		for who in "${!runs[@]}"; do
+			kill -0 "${runs[$who]}" 2>/dev/null || ended "$who"
+		done
 		[ $SECONDS -lt $until ] || fail "not in time: $what"
 		sleep 0.2
 	done
@@ -100,6 +113,7 @@ run "$twindvr" status ":$port1" || true
 run "$twindvr" status ":$port2" || true
 
 say "Node 1 is killed (SIGKILL)"
+unset "runs[node1]"
 kill -9 "$node1"
 killed=$(date +%s)
 await 30 "node 2 is in emergency mode" mode_is "$port2" emergency
@@ -125,6 +139,7 @@ run "$twindvr" status ":$port1"
 run "$twindvr" status ":$port2"
 
 say "The source ends, then the nodes"
+unset "runs[source]"
 kill "$source"
 # The segment that was open when the source went is written when its loss is
 # noticed, and then exchanged.
