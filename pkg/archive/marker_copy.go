@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"syscall"
 
@@ -92,10 +93,8 @@ func restoreMarker(fsys fsx.FS, dir string) bool {
 	if err != nil {
 		return false
 	}
-	if err := fsx.PublishNew(fsys, filepath.Join(dir, markerName), b, filePerm, fsx.OwnerOf(fsys, dir)); err != nil {
-		return false
-	}
-	return true
+	err = fsx.PublishNew(fsys, filepath.Join(dir, markerName), b, filePerm, fsx.OwnerOf(fsys, dir))
+	return err == nil || errors.Is(err, fs.ErrExist) // another was quicker
 }
 
 // marker verifies stream.json and its copy.
@@ -120,11 +119,11 @@ func (v *verifier) marker() error {
 		}
 		done := Left
 		if !v.o.ReadOnly {
-			s.markMu.Lock()
-			if now, lerr := s.markerLocked(); lerr == nil && *now == *m && fsx.Publish(s.fs, path, want, filePerm, s.owner) == nil {
+			s.changing.Lock()
+			if now, lerr := s.marker(); lerr == nil && *now == *m && fsx.Publish(s.fs, path, want, filePerm, s.owner) == nil {
 				done = Mended
 			}
-			s.markMu.Unlock()
+			s.changing.Unlock()
 		}
 		_, ferr := readMarkerFile(s.fs, s.dir, name)
 		was := &marker{}

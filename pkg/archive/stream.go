@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/clock"
@@ -45,9 +46,8 @@ type Stream struct {
 	event func(event.Event) // or nil
 	added func(*Record)     // or nil
 
-	markMu   sync.Mutex // guards what follows; held during writes of stream.json
-	mark     *marker
-	markStat os.FileInfo
+	changing sync.Mutex             // held while stream.json is changed; a disk that hangs keeps it, so readers never take it
+	mark     atomic.Pointer[marked] // what was read of it last; nil: nothing
 
 	keeps keepCache
 	sizes sizeCache
@@ -202,15 +202,22 @@ func (s *Stream) Name() string {
 	return nameOf(s.dir, m.Name)
 }
 
-// marker returns what stream.json says now; another process may have changed
-// it. The result is shared and not to be modified.
-func (s *Stream) marker() (*marker, error) {
-	s.markMu.Lock()
-	defer s.markMu.Unlock()
-	return s.markerLocked()
+// marked is a version of stream.json.
+type marked struct {
+	marker *marker
+	stat   os.FileInfo
 }
 
-func (s *Stream) markerLocked() (*marker, error) {
+// is says whether it is the version of that stat.
+func (m *marked) is(st os.FileInfo) bool {
+	return m != nil && os.SameFile(st, m.stat) && st.ModTime().Equal(m.stat.ModTime()) && st.Size() == m.stat.Size()
+}
+
+// marker returns what stream.json says now; another process may have changed
+// it, or a change be under way that the disk does not take. The result is shared
+// and not to be modified.
+func (s *Stream) marker() (*marker, error) {
+	last := s.mark.Load()
 	st, err := statMarker(s.fs, s.dir)
 	if isNotExist(err) && restoreMarker(s.fs, s.dir) {
 		st, err = statMarker(s.fs, s.dir)
@@ -218,23 +225,23 @@ func (s *Stream) markerLocked() (*marker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.mark != nil && os.SameFile(st, s.markStat) && st.ModTime().Equal(s.markStat.ModTime()) && st.Size() == s.markStat.Size() {
-		return s.mark, nil
+	if last.is(st) {
+		return last.marker, nil
 	}
 	m, err := readMarker(s.fs, s.dir)
 	if err != nil {
 		return nil, err
 	}
-	s.mark, s.markStat = m, st
+	s.mark.CompareAndSwap(last, &marked{m, st}) // else another has looked since
 	return m, nil
 }
 
 // changeMarker publishes stream.json with what fn changes in it. Where fn
 // returns false nothing is written.
 func (s *Stream) changeMarker(fn func(m *marker) bool) error {
-	s.markMu.Lock()
-	defer s.markMu.Unlock()
-	old, err := s.markerLocked()
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	old, err := s.marker()
 	if err != nil {
 		return err
 	}
@@ -252,8 +259,8 @@ func (s *Stream) changeMarker(fn func(m *marker) bool) error {
 	if err := s.copyMarker(b); err != nil {
 		return placeError(s.dir, err)
 	}
-	s.mark = nil
-	_, err = s.markerLocked()
+	s.mark.Store(nil)
+	_, err = s.marker()
 	return err
 }
 
