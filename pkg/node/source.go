@@ -478,7 +478,8 @@ func (r *recorder) run() {
 		}
 	}()
 	for seg := range r.queue {
-		r.s.writing.Store(r.s.node.now().UnixNano())
+		since := r.s.node.now().UnixNano()
+		r.s.writing.CompareAndSwap(0, since) // else another input's recorder waits for longer
 		for {
 			written, err := r.write(seg)
 			if written || err != nil {
@@ -494,7 +495,7 @@ func (r *recorder) run() {
 			}
 			break
 		}
-		r.s.writing.Store(0)
+		r.s.writing.CompareAndSwap(since, 0)
 		seg.Recycle()
 	}
 }

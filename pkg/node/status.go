@@ -15,8 +15,8 @@ const (
 	archiveEvery = time.Second
 	// archiveSeldom is how often it is at least, where that takes long.
 	archiveSeldom = 5 * time.Second
-	// archiveDead is how long the first summary may take to read anything until
-	// its disk is said not to answer.
+	// archiveDead is how long the first summary may take to read anything, or a
+	// segment to be written, until the disk is said not to do it.
 	archiveDead = 10 * time.Second
 	// summing is how many archives of a node are summed up at once; one that waits
 	// for longer than turnWithin, for the sake of disks that hang, does not wait any
@@ -120,7 +120,9 @@ func (s *stream) problems(st *serve.StreamStatus) []string {
 	if st.Archive.Error != "" {
 		add("the archive cannot be written: %s", st.Archive.Error)
 	}
-	if late := s.late(st); late > 0 && st.Mode != serve.Offline {
+	if hangs := s.hangs(); hangs > 0 && st.Archive.Error == "" {
+		add("the disk has not taken a segment for %v", hangs.Truncate(time.Second))
+	} else if late := s.late(st); late > 0 && st.Mode != serve.Offline {
 		add("nothing has been recorded for %v%s", late.Truncate(time.Second), whyNothing(st.Inputs))
 	}
 	switch st.Mode {
@@ -151,12 +153,35 @@ func (s *stream) problems(st *serve.StreamStatus) []string {
 	return out
 }
 
+// took notes that the archive has a segment.
+func (s *stream) took(h *m4f.Header) {
+	end := int64(h.End())
+	for last := s.newest.Load(); end > last && !s.newest.CompareAndSwap(last, end); last = s.newest.Load() {
+	}
+}
+
+// hangs is for how long the disk has not taken a segment, where that is too long;
+// else 0.
+func (s *stream) hangs() time.Duration {
+	since := s.writing.Load()
+	if since == 0 {
+		return 0
+	}
+	if d := s.node.since(time.Unix(0, since)); d >= archiveDead {
+		return d
+	}
+	return 0
+}
+
 // late is for how long nothing has come to the archive, where that is longer
 // than a segment can take; else 0.
 func (s *stream) late(st *serve.StreamStatus) time.Duration {
 	last := s.began
 	if n := st.Archive.Newest; n != nil && n.After(last) {
 		last = *n
+	}
+	if n := m4f.UTC(s.newest.Load()).Time(); n.After(last) { // the summary may be old, or missing
+		last = n
 	}
 	d := s.node.since(last)
 	if d < 6*s.cfg.SegmentDuration+15*time.Second {

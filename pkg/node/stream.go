@@ -47,6 +47,7 @@ type stream struct {
 	began   time.Time
 
 	writing atomic.Int64 // since when a segment has been being recorded, Unix nanoseconds; 0: none is
+	newest  atomic.Int64 // the end of the newest segment that was added since the node began, m4f.UTC; 0: none was
 
 	full    chan struct{} // wakes the pruner: there was no room
 	wasFull atomic.Bool   // there was none since it looked last
@@ -179,6 +180,7 @@ func (s *stream) onAdd() func(*archive.Record) {
 	count := s.node.measures.added(s.cfg.Name)
 	return func(r *archive.Record) {
 		count(r)
+		s.took(&r.Header)
 		s.peers.heals.add(r, s.node.now())
 	}
 }
