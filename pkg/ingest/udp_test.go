@@ -418,27 +418,6 @@ func TestSmallBufferIsSaidOnce(t *testing.T) {
 	}
 }
 
-func TestNapFor(t *testing.T) {
-	for _, c := range []struct {
-		mbit   int
-		buffer int
-		want   time.Duration
-	}{
-		{0, 8 << 20, 40 * time.Millisecond},
-		{6, 8 << 20, 80 * time.Millisecond},
-		{100, 8 << 20, 80 * time.Millisecond},
-		{800, 8 << 20, 10 * time.Millisecond},
-		{6, 212992, 20 * time.Millisecond},
-		{100, 212992, 2 * time.Millisecond},
-		{10000, 212992, time.Millisecond},
-	} {
-		bytes := c.mbit * 1e6 / 8
-		if got := napFor(charge(bytes/1316, bytes), time.Second, c.buffer/4); got != c.want {
-			t.Errorf("%d Mbit/s, buffer %d: %v, want %v", c.mbit, c.buffer, got, c.want)
-		}
-	}
-}
-
 // A fast stream gets a larger buffer, up to a limit, and one that it has suffices
 // for a slower one.
 func TestBufferFollowsRate(t *testing.T) {

@@ -5,12 +5,6 @@ import (
 	"time"
 )
 
-// The naps of a network source, longest first. One of 80 ms is 12 wake-ups a
-// second and adds 40 ms to the delay, on average; with 40 ms recording costs 7 %
-// more.
-var naps = [...]time.Duration{80 * time.Millisecond, 40 * time.Millisecond, 20 * time.Millisecond, 10 * time.Millisecond,
-	5 * time.Millisecond, 2 * time.Millisecond, time.Millisecond}
-
 // napEpoch is the grid of the naps: all sources of a process wake up together,
 // which is one wake-up of the machine and not one a source.
 var napEpoch = time.Now()
@@ -18,10 +12,9 @@ var napEpoch = time.Now()
 // napper waits between two reads of a socket, so long that the reads are few
 // and so short that the socket's buffer stays almost empty.
 type napper struct {
-	budget int // bytes, in the kernel's accounting, that may pile up
-	nap    time.Duration
-	timer  *time.Timer
-	due    bool // the socket is empty: nap before the next read
+	pace  pace
+	timer *time.Timer
+	due   bool // the socket is empty: nap before the next read
 	// enlarge, where set, asks for a socket buffer of so many bytes.
 	enlarge func(bytes int)
 	asked   int // bytes of buffer there are or were asked for
@@ -33,9 +26,7 @@ type napper struct {
 // newNapper returns a napper for a socket with a receive buffer of so many
 // bytes (as asked for: the kernel grants twice that).
 func newNapper(buffer int) *napper {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return &napper{budget: buffer / 4, nap: napFor(0, time.Second, 0), timer: t, since: time.Now(), asked: buffer}
+	return &napper{pace: newPace(buffer), timer: newStoppedTimer(), since: time.Now(), asked: buffer}
 }
 
 // wait naps if the last read emptied the socket.
@@ -43,7 +34,8 @@ func (n *napper) wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil || !n.due {
 		return err
 	}
-	n.timer.Reset(n.nap - time.Since(napEpoch)%n.nap)
+	nap := n.pace.nap()
+	n.timer.Reset(nap - time.Since(napEpoch)%nap)
 	select {
 	case <-n.timer.C:
 		n.due = false
@@ -65,13 +57,13 @@ func (n *napper) received(packets, bytes int, more bool) {
 }
 
 // drained notes what the read returned that emptied the socket, and sets the
-// next nap by the rate since the socket was last empty.
+// next nap.
 func (n *napper) drained(packets, bytes int) {
 	n.used += charge(packets, bytes)
 	now := time.Now()
-	if d := now.Sub(n.since); d >= naps[len(naps)-1]/2 {
-		n.nap = napFor(n.used, d, n.budget)
-		n.suit(float64(n.used) / d.Seconds())
+	if now.Sub(n.since) >= naps[shortest]/2 {
+		n.pace.emptied(n.since.Sub(napEpoch), now.Sub(napEpoch), n.used)
+		n.suit(n.pace.rate())
 		n.since, n.used = now, 0
 	}
 	n.due = true
@@ -94,20 +86,6 @@ func (n *napper) suit(rate float64) {
 	}
 	n.asked = min(want+want/4, mostBuffer)
 	n.enlarge(n.asked)
-}
-
-// napFor returns the longest nap in which no more than budget bytes arrive at
-// a rate of used bytes in d. A silent source may begin as fast as it likes.
-func napFor(used int, d time.Duration, budget int) time.Duration {
-	if used == 0 {
-		return naps[1]
-	}
-	for _, nap := range naps {
-		if float64(used)*float64(nap) <= float64(budget)*float64(d) {
-			return nap
-		}
-	}
-	return naps[len(naps)-1]
 }
 
 // charge is what the kernel charges to the receive buffer for datagrams: about
