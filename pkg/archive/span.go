@@ -177,12 +177,10 @@ type coverage struct {
 }
 
 func (c *coverage) add(p Piece) {
-	e := *p.Element // views of hours gone by are not kept alive
-	p.Element = &e
 	first := c.last.Element == nil
 	if first {
 		c.open(p)
-	} else if gap := min(gapBetween(c.last, p), gapBetween(c.furthest, p)); gap > 0 {
+	} else if gap := c.missing(p); gap > 0 {
 		c.miss(p.Start(), gap)
 		c.open(p)
 	} else if !continues(c.last, p) {
@@ -191,11 +189,24 @@ func (c *coverage) add(p Piece) {
 	iv := &c.intervals[len(c.intervals)-1]
 	iv.To = max(iv.To, c.clip(p.Stop()))
 	if first || p.ID != c.last.ID || p.UTC != c.last.UTC {
-		iv.count(&e)
+		iv.count(p.Element)
 	}
-	if c.last = p; first || p.Stop() >= c.furthest.Stop() {
+	c.pass(p)
+}
+
+// pass has the next piece judged by this one.
+func (c *coverage) pass(p Piece) {
+	e := *p.Element // views of hours gone by are not kept alive
+	p.Element = &e
+	if c.last.Element == nil || p.Stop() >= c.furthest.Stop() {
 		c.furthest = p
 	}
+	c.last = p
+}
+
+// missing is the time, in ticks, that is missing ahead of the next piece; 0 or less: none.
+func (c *coverage) missing(p Piece) int64 {
+	return min(gapBetween(c.last, p), gapBetween(c.furthest, p))
 }
 
 // miss adds a gap of so many ticks before a piece, and has the stretch ahead of it
@@ -265,13 +276,25 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 		to = info.Newest
 	}
 	c := coverage{from: from, to: to}
-	if err := s.eachPiece(from, to, c.add); err != nil {
+	follows := false // the first piece of the span goes on with what is ahead of it, by media time
+	err = s.eachPiece((hourOf(from) - 1).start(), to, func(p Piece) {
+		if p.Stop() <= from {
+			c.pass(p)
+			return
+		}
+		if len(c.intervals) == 0 && c.last.Element != nil {
+			follows = c.missing(p) <= 0
+			c.last, c.furthest = Piece{}, Piece{}
+		}
+		c.add(p)
+	})
+	if err != nil {
 		return nil, err
 	}
 	out := c.gaps
 	at := from // where the span ends in a gap, if it does
 	if len(c.intervals) > 0 {
-		if c.intervals[0].From-from > utcSlack {
+		if c.intervals[0].From-from > utcSlack && !follows {
 			out = slices.Insert(out, 0, Gap{From: from, To: c.intervals[0].From})
 		}
 		at = c.furthest.Stop() // not always of the last one: timelines may overlap

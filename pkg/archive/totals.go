@@ -70,7 +70,7 @@ func (s *Stream) Totals(from m4f.UTC) (Totals, error) {
 		}
 		reached = reached || f.first != 0
 		for _, g := range f.gaps {
-			if g.To > from {
+			if g.From >= from || g.To-from > utcSlack {
 				gaps = append(gaps, Gap{From: max(g.From, from), To: g.To})
 			}
 		}
