@@ -276,14 +276,16 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 		to = info.Newest
 	}
 	c := coverage{from: from, to: to}
-	follows := false // the first piece of the span goes on with what is ahead of it, by media time
+	var follows m4f.UTC // start of the first piece of the span, if by media time it goes on with what is ahead of it
 	err = s.eachPiece((hourOf(from) - 1).start(), to, func(p Piece) {
 		if p.Stop() <= from {
 			c.pass(p)
 			return
 		}
 		if len(c.intervals) == 0 && c.last.Element != nil {
-			follows = c.missing(p) <= 0
+			if c.missing(p) <= 0 {
+				follows = p.Start()
+			}
 			c.last, c.furthest = Piece{}, Piece{}
 		}
 		c.add(p)
@@ -294,7 +296,7 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 	out := c.gaps
 	at := from // where the span ends in a gap, if it does
 	if len(c.intervals) > 0 {
-		if c.intervals[0].From-from > utcSlack && !follows {
+		if c.intervals[0].From-from > utcSlack && c.intervals[0].From != follows {
 			out = slices.Insert(out, 0, Gap{From: from, To: c.intervals[0].From})
 		}
 		at = c.furthest.Stop() // not always of the last one: timelines may overlap
