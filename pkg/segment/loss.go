@@ -25,6 +25,7 @@ type loss struct {
 	untyped bool  // the picture it cut may be a keyframe
 	judged  bool  // the next PES header has come
 	regular bool  // ... and its DTS shows that no picture is missing
+	beside  bool  // another track showed it
 }
 
 // rhythm watches the DTS steps of the leading video track.
@@ -33,6 +34,18 @@ type rhythm struct {
 	dated   bool
 	step    int64 // smallest step seen, ticks
 	regular int   // steps in a row that fit it
+	begins  int64 // DTS behind the last step forward that began a timeline
+	leapt   bool  // there was one
+}
+
+// leapt is how long behind a step forward a loss on another track may lie at it, in ticks:
+// each is heard again by then.
+const leapt = 2 * m4f.Timescale
+
+// nearLeap says whether a step forward that began a timeline was just before.
+func (r *rhythm) nearLeap() bool {
+	d := m4f.Diff33(r.last, r.begins)
+	return r.leapt && 0 <= d && d <= leapt
 }
 
 // Loss implements mpegts.Handler.
@@ -106,11 +119,13 @@ func (s *Segmenter) loseUnheard() {
 }
 
 // doubt flags what is unfinished, and notes that pictures of the leading track
-// may be missing too.
+// may be missing too. Behind a step forward that began a timeline no step to come shows that none
+// is: packets may have been lost for as long as the step, and the leading track's counter
+// happen to go on.
 func (s *Segmenter) doubt(lost, errored int) {
 	s.flagUnfinished(lost, errored)
 	if s.lead.Kind == mpegts.Video && s.rhythm.dated {
-		s.note(&loss{pid: s.lead.PID, lead: true, dated: true, pes: s.leadPES, until: s.received + forget})
+		s.note(&loss{pid: s.lead.PID, lead: true, dated: true, beside: true, judged: s.rhythm.nearLeap(), pes: s.leadPES, until: s.received + forget})
 	}
 }
 
@@ -175,6 +190,9 @@ func (s *Segmenter) leadHeader(dts int64) {
 				r.regular = 0
 			}
 		}
+		if d > jumpAhead {
+			r.begins, r.leapt = dts, true
+		}
 		if d > 0 && (r.step == 0 || d < r.step) {
 			r.step = d
 		}
@@ -188,8 +206,8 @@ func (s *Segmenter) endLosses(f *frame) {
 		if l.hasTo || l.pid != f.Track.PID || l.hasFrom && f.PTS == l.from {
 			continue
 		}
-		if l.lead && f.Marked && !f.Key && f.PES <= l.pes {
-			continue // the picture that was cut
+		if l.lead && (f.Marked || l.beside) && !f.Key && f.PES <= l.pes {
+			continue // the picture that was cut, or may have been
 		}
 		l.to, l.hasTo, l.jumped = f.PTS, true, f.jump
 	}

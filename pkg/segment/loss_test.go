@@ -9,6 +9,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
+	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
 func pidOf(p []byte) int { return int(p[1]&31)<<8 | int(p[2]) }
@@ -122,5 +126,41 @@ func TestLossIsSeen(t *testing.T) {
 	t.Logf("%d clean segments, %d damaged or partial; %d called clean that differ, by losses that nothing shows", clean, damaged, unseen)
 	if unseen*500 > clean {
 		t.Errorf("%d of %d clean segments differ by unseen losses: want less than 0.2 %%", unseen, clean)
+	}
+}
+
+// What is lost for longer than a step of time that begins a timeline, so that the pictures'
+// counter happens to go on, shows on the other tracks: no keyframe behind it opens a segment
+// that is called clean and that nobody else begins there.
+func TestLossOverJump(t *testing.T) {
+	const d = 4 * time.Second
+	ts := testkit.Stream(t, testsrc.Options{Bitrate: 1_000_000, Duration: 24 * time.Second, StartPTS: m4f.Timescale})
+	n := len(ts) / packet
+	second := n / 24
+	full, _ := run(ts, d, 0, n, nil)
+	ids := identities(full)
+	tried := 0
+	for at := range 600 {
+		from := 8*second + 5*at
+		to := from + 13*second/4 + at
+		lost := map[int]int{}
+		for k := from; k < to; k++ {
+			if p := ts[k*packet:]; p[3]&0x10 != 0 {
+				lost[pidOf(p)]++
+			}
+		}
+		if lost[0x100]%16 != 0 || lost[0x101]%16 == 0 {
+			continue
+		}
+		tried++
+		segs, _ := run(ts, d, 0, n, func(k int) bool { return k >= from && k < to })
+		for _, s := range segs {
+			if s.Header.Clean() && !ids[s.Header.ID] {
+				t.Errorf("lost from packet %d to %d: %s is called clean and differs", from, to, describe(s))
+			}
+		}
+	}
+	if tried < 20 {
+		t.Errorf("only %d tried", tried)
 	}
 }
