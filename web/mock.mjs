@@ -41,7 +41,7 @@ function archive(seed, begin, end, busy) {
   return spans;
 }
 
-export function mock({ count = 12, now = () => Date.now(), delay = 0 } = {}) {
+export function mock({ count = 12, now = () => Date.now(), delay = 0, live = true } = {}) {
   const began = now() - 30 * day;
   const modes = ["offline", "emergency", "recovery", "recovery"];
   const names = Array.from({ length: count }, (_, i) => ["news", "sport/hd", "sport/uhd", "film", "music", "kids", "regional/north", "regional/south"][i % 8] + (i < 8 ? "" : `-${Math.floor(i / 8)}`));
@@ -112,13 +112,14 @@ export function mock({ count = 12, now = () => Date.now(), delay = 0 } = {}) {
     if (url.pathname === "/" && (await file(res, "index.html"))) return;
     if (url.pathname.startsWith("/.web/") && (await file(res, url.pathname.slice("/.web/".length)))) return;
     const name = url.pathname.replace("/api/v1/", "");
-    if (name === "events/live") {
+    if (name === "events/live" && live) {
       res.writeHead(200, { "Content-Type": "text/event-stream" }).write(":\n\n");
       clients.add(res);
       req.on("close", () => clients.delete(res));
       return;
     }
     const send = ({ status: code = 200, body }) => setTimeout(() => res.writeHead(code, { "Content-Type": "application/json" }).end(JSON.stringify(body)), delay);
+    if (name === "events/live") return send({ status: 501, body: { detail: "this is no supervised node" } });
     if (req.method === "POST" && name === "keeps") {
       let text = "";
       for await (const c of req) text += c;

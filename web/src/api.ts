@@ -252,7 +252,8 @@ export interface LiveHandlers {
   /** An archive has changed elsewhere than at its end. */
   changed(stream: string, from: number, to: number): void;
   open(): void;
-  closed(): void;
+  /** none: what is asked only serves archives, and has nothing to tell. */
+  closed(none: boolean): void;
 }
 
 /** So long a silence means that nobody is there: a comment comes every ten seconds. */
@@ -263,6 +264,7 @@ export async function follow(h: LiveHandlers): Promise<never> {
   let lastID = "";
   for (;;) {
     const gone = new AbortController();
+    let none = false;
     let timer = 0;
     const alive = (): void => {
       clearTimeout(timer);
@@ -281,13 +283,14 @@ export async function follow(h: LiveHandlers): Promise<never> {
         alive();
         parse(chunk.value);
       }
-    } catch {
-      // What is wrong is told with the next status.
+    } catch (e) {
+      // What else is wrong is told with the next status.
+      none = e instanceof ApiError && e.status === 501;
     }
     clearTimeout(timer);
     gone.abort();
-    h.closed();
-    await new Promise((done) => setTimeout(done, 2000));
+    h.closed(none);
+    await new Promise((done) => setTimeout(done, none ? 60_000 : 2000));
   }
 }
 

@@ -54,9 +54,10 @@ export class EventLog {
         this.state.hidden = true;
         void this.load();
       },
-      closed: () => {
-        text(this.state, msg.eventsLost);
+      closed: (none) => {
+        text(this.state, none ? msg.eventsOfArchives : msg.eventsLost);
         this.state.hidden = false;
+        if (none) void this.load();
       },
     });
   }

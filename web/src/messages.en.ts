@@ -202,6 +202,7 @@ export const en = {
   eventsOf: "Only this stream",
   eventsNone: "Nothing has happened since yesterday",
   eventsLost: "The log is interrupted; connecting again…",
+  eventsOfArchives: "This server only shows archives; what happens now, the node that records them tells",
   eventKinds: {
     start: "start",
     stop: "stop",

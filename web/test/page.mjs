@@ -216,3 +216,13 @@ test("a node that goes away is told of, and what is shown is not taken for now",
   again.close();
   await w.close();
 });
+
+test("what only serves archives has no log that is interrupted", async () => {
+  const node = mock({ count: 3, live: false });
+  const w = await open(await node.listen());
+  await w.page.getByText("This server only shows archives").waitFor();
+  await w.page.locator(".event").first().waitFor();
+  assert.equal(await w.page.getByText("The log is interrupted").count(), 0);
+  node.close();
+  await w.close();
+});
