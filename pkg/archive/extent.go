@@ -85,34 +85,11 @@ func parseExtentAs(media fsx.File, st fs.FileInfo, index []byte, head indexHeade
 
 func (s *Stream) readIndex(h hour, name extentName) ([]byte, error) {
 	const limit = indexHeaderSize + maxRecordsExtent*indexRecordSize
-	index, err := readSized(s.fs, s.extentPath(h, name, indexExt), limit)
+	index, err := fsx.ReadFile(s.fs, s.extentPath(h, name, indexExt), limit)
 	if isNotExist(err) || errors.Is(err, fsx.ErrTooLong) || errors.Is(err, syscall.EIO) {
 		return nil, nil // the extent tells the same
 	}
 	return index, err
-}
-
-// readSized is fsx.ReadFile for a file that hardly grows meanwhile: as much as it has
-// when it is opened is read at once.
-func readSized(fsys fsx.FS, path string, limit int64) ([]byte, error) {
-	f, err := fsx.Open(fsys, path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if st.Size() > limit {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fsx.ErrTooLong}
-	}
-	b := make([]byte, st.Size())
-	n, err := f.ReadAt(b, 0)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return b[:n], err
 }
 
 // fill takes the good records of the index, and scans the extent for what is

@@ -5,6 +5,7 @@
 package fsx
 
 import (
+	"bytes"
 	"io"
 	"io/fs"
 	"os"
@@ -62,12 +63,19 @@ func ReadFile(fsys FS, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	st, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(b)) > limit {
+	// As much as it has now, and what it grows by meanwhile.
+	var b bytes.Buffer
+	b.Grow(int(min(st.Size(), limit)) + bytes.MinRead)
+	n, err := b.ReadFrom(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if n > limit {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrTooLong}
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
