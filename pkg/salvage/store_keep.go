@@ -227,21 +227,14 @@ func (e *Entry) add(c pieces, p part) {
 	e.parts = append(e.parts, p)
 }
 
-// maxPieces is how many pieces one system call writes (IOV_MAX is 1024).
-const maxPieces = 512
-
 func (s *Store) writeFile(name string, b ...[]byte) error {
 	f, err := fsx.OpenNew(s.fs, name, os.O_WRONLY, filePerm, s.owner)
 	if err != nil {
 		return err
 	}
-	for len(b) > 0 && err == nil {
-		some := pieces(b[:min(len(b), maxPieces)])
-		b = b[len(some):]
-		var n int64
-		if n, err = f.WriteBuffers(some...); err == nil && n != some.size() {
-			err = &fs.PathError{Op: "write", Path: name, Err: fmt.Errorf("%d of %d bytes written", n, some.size())}
-		}
+	n, err := f.WriteBuffers(b...)
+	if size := pieces(b).size(); err == nil && n != size {
+		err = &fs.PathError{Op: "write", Path: name, Err: fmt.Errorf("%d of %d bytes written", n, size)}
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
