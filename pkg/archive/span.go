@@ -276,19 +276,19 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 		to = info.Newest
 	}
 	c := coverage{from: from, to: to}
-	var follows m4f.UTC // start of the first piece of the span, if by media time it goes on with what is ahead of it
 	err = s.eachPiece((hourOf(from) - 1).start(), to, func(p Piece) {
 		if p.Stop() <= from {
 			c.pass(p)
 			return
 		}
-		if len(c.intervals) == 0 && c.last.Element != nil {
-			if c.missing(p) <= 0 {
-				follows = p.Start()
-			}
+		first := len(c.intervals) == 0 && c.last.Element != nil
+		follows := first && c.missing(p) <= 0 // what is ahead of the span, by media time
+		if first {
 			c.last, c.furthest = Piece{}, Piece{}
 		}
-		c.add(p)
+		if c.add(p); follows {
+			c.intervals[0].From = from
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -296,7 +296,7 @@ func (s *Stream) Gaps(from, to m4f.UTC) ([]Gap, error) {
 	out := c.gaps
 	at := from // where the span ends in a gap, if it does
 	if len(c.intervals) > 0 {
-		if c.intervals[0].From-from > utcSlack && c.intervals[0].From != follows {
+		if c.intervals[0].From-from > utcSlack {
 			out = slices.Insert(out, 0, Gap{From: from, To: c.intervals[0].From})
 		}
 		at = c.furthest.Stop() // not always of the last one: timelines may overlap
