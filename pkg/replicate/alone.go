@@ -1,7 +1,6 @@
 package replicate
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -78,7 +77,7 @@ func (h *Healer) takeProven(ctx context.Context, e *salvage.Entry, c *salvage.Co
 	m := &merged{copy: c}
 	for _, seg := range segment.Recut(c, e.Program, e.Target, opens...).Inside {
 		i := slices.IndexFunc(e.Segments, func(s m4f.Header) bool {
-			return bytes.Equal(s.ID[:], seg.Header.ID[:]) && slices.Contains(opens, s.MediaTime)
+			return s.ID == seg.Header.ID && slices.Contains(opens, s.MediaTime)
 		})
 		if i < 0 || !seg.Header.Clean() {
 			continue

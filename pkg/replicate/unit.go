@@ -207,12 +207,10 @@ var errApart = errors.New("salvage that does not belong together")
 // gathered is what both sides have of a unit.
 type gathered struct {
 	copies  []*salvage.Copy // one for each run
+	near    []*salvage.Copy // that are kept here of the segments beside the unit
 	own     int             // packets of the longest of the own ones
 	fetched int64           // packets that came from the other side
 	more    bool            // there is something to merge: packets that one of the own copies lacks
-
-	// near reads what is kept here of the segments beside the unit.
-	near func() []*salvage.Copy
 }
 
 // gather reads the own copies and fetches the others. What the own ones lack need
@@ -227,10 +225,9 @@ func (u *unit) gather(ctx context.Context, store *salvage.Store, src Side, flow 
 	// What one of several own copies lacks, another may have out of an earlier merge.
 	g.more = len(g.copies) > 1
 	have := tally(g.copies)
-	mine := g.copies
-	g.near = func() []*salvage.Copy { return u.near(store, mine) }
+	g.near = u.near(store, g.copies)
 	pool := &salvage.Copy{}
-	for _, c := range slices.Concat(mine, g.near()) {
+	for _, c := range slices.Concat(g.copies, g.near) {
 		pool.Packets = append(pool.Packets, c.Packets...)
 	}
 	for _, group := range salvage.Adjoin(u.theirs) {
@@ -298,8 +295,8 @@ func (u *unit) merge(g *gathered) *merged {
 	if !slices.ContainsFunc(m.left, func(h m4f.Header) bool { return hidden(&h) }) {
 		return m
 	}
-	if near := g.near(); len(near) > 0 {
-		wide := &merged{copy: salvage.MergeAll(slices.Concat(g.copies, near))}
+	if len(g.near) > 0 {
+		wide := &merged{copy: salvage.MergeAll(slices.Concat(g.copies, g.near))}
 		u.cut(wide)
 		m.take(wide)
 	}
