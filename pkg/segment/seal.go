@@ -16,8 +16,12 @@ func (s *Segmenter) seal(frames []*frame, end, last int64, next *opening) {
 			f.Release()
 		}
 	}
-	over := done
-	defer func() { over() }()
+	lent := false
+	defer func() {
+		if !lent {
+			done()
+		}
+	}()
 	o := s.cur
 	if o == nil || !o.key && s.lastInit == nil {
 		// Before the first keyframe nothing is written.
@@ -35,9 +39,7 @@ func (s *Segmenter) seal(frames []*frame, end, last int64, next *opening) {
 		s.afterJump = s.afterJump || o.jump
 		return
 	}
-	if s.cfg.Lend {
-		over = func() {}
-	}
+	lent = s.cfg.Lend
 	seg.Header.UTC = s.dater.date(seg.Header.MediaTime, int64(seg.Header.Duration), o.f.arrived, seg.Header.Flags&m4f.Discontinuity != 0)
 	s.lastInit, s.lastProg, s.afterJump = seg.Init, o.program, false
 	s.stats.Segments++
