@@ -436,6 +436,40 @@ func TestHealJoiningAhead(t *testing.T) {
 	}
 }
 
+// A node lost what may have been the keyframe ahead of a segment, and its source in the midst of it;
+// another one joined before that. The segment is shown to its end, as damaged as it was: what lacks no
+// less and is longer is better.
+func TestHealLonger(t *testing.T) {
+	ts := sourceFrom(t, 20*time.Second, m4f.Timescale)
+	const d = 4 * time.Second
+	ref := view(t, record(t, ts, d, nil).a)[2]
+	second := bitrate / 8 / datagram
+	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	for _, joins := range []int{opens + second, opens + 5*second/2} {
+		a, b := newLossy(t, d), newLossy(t, d)
+		a.hear(ts, 0, opens+3*second, func(n int) bool { return n >= opens-second/4 && n < opens-second/4+10 })
+		a.end(t)
+		b.hear(ts, joins, count(ts), nil)
+		b.end(t)
+		if e := view(t, a.a)[2]; e.MediaTime != ref.MediaTime || !e.Damaged() || e.Lost != 0 || e.Duration >= ref.Duration {
+			t.Fatalf("it is not cut off: %v", shownBy(t, a.a))
+		}
+		for range 2 {
+			a.heals(t, Dir{b.a})
+			b.heals(t, Dir{a.a})
+		}
+		for i, l := range []*lossy{a, b} {
+			if !slices.ContainsFunc(view(t, l.a), func(e archive.Element) bool { return e.ID == ref.ID && e.Damaged() }) {
+				t.Errorf("joined at %d of %d: node %d shows %v", joins, opens, i, shownBy(t, l.a))
+			}
+		}
+		c, e := a.heals(t, Dir{b.a}), b.heals(t, Dir{a.a})
+		if c != (Result{}) || e != (Result{}) {
+			t.Errorf("once more: %+v, %+v", c, e)
+		}
+	}
+}
+
 // The source ends for all nodes within a segment of which each of them has lost something.
 // It is healed, as a partial one, if no node heard more of it.
 func TestHealSourceEnded(t *testing.T) {
