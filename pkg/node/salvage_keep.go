@@ -205,8 +205,12 @@ func (n *Node) minFree(last config.Free) config.Free {
 	return n.cfg.MinFree
 }
 
+// roomAtOnce is how much salvage makes room at least where the archive found none
+// on its volume, each time that it is looked at.
+const roomAtOnce = 4 << 20
+
 // expirer drops the salvage of a stream that is of no more use: healed, too
-// old, too much; all of it where the archive needs the disk.
+// old, too much; the oldest of it where the archive needs the disk.
 type expirer struct{ s *stream }
 
 func (x *expirer) String() string { return "salvage of " + x.s.cfg.Name }
@@ -241,12 +245,19 @@ func (s *stream) expireSalvage() (salvage.Expired, error) {
 	disk := s.disk
 	s.mu.Unlock()
 	var full *archive.WriteError
-	if errors.As(disk, &full) && full.Full() {
-		limits = salvage.Limits{}
-	} else if short := s.shortOf(); short > 0 {
-		if u, err := store.Usage(); err == nil {
-			limits.Bytes = min(limits.Bytes, max(u.Bytes-short, 0))
+	short := s.shortOf()
+	isFull := errors.As(disk, &full) && full.Full()
+	if isFull || short > 0 {
+		u, err := store.Usage()
+		switch {
+		case err != nil:
+		case isFull:
+			// The youngest goes last: it is what peers have not asked for yet.
+			limits.Bytes = min(limits.Bytes, u.Bytes-max(u.Bytes/8, roomAtOnce))
+		default:
+			limits.Bytes = min(limits.Bytes, u.Bytes-short)
 		}
+		limits.Bytes = max(limits.Bytes, 0)
 	}
 	now := store.Now()
 	return store.Expire(now, limits, func(e *salvage.Entry) bool {

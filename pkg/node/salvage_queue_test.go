@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/event"
@@ -96,5 +98,49 @@ func TestSalvageQueue(t *testing.T) {
 	newSalvageRun(s).close()
 	if x, err := s.expireSalvage(); err != nil || x.Left.Entries != 0 {
 		t.Errorf("salvage is off, and %+v, %v", x, err)
+	}
+}
+
+// TestSalvageMakesRoom fills the disk: each look drops some of the salvage, the oldest first.
+func TestSalvageMakesRoom(t *testing.T) {
+	dir := t.TempDir() + "/x"
+	a, err := archive.Create(dir, "x", archive.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config.Stream{Name: "x", DVR: config.DVR{Dir: dir, Root: dir}, Salvage: config.Salvage{Bytes: 1 << 30, Age: time.Hour}}
+	n := New(Options{Config: &config.Config{}, Log: slog.New(slog.DiscardHandler)})
+	s := &stream{node: n, cfg: cfg, arc: a, log: n.log, notes: make(chan event.Event, 8)}
+	run := a.Salvage().NewRun()
+	const each = 1 << 20 / salvage.PacketSize
+	for k := range byte(10) {
+		c := packetsOf(k, each)
+		c.First = int64(k) * each
+		if _, err := run.Keep(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if x, err := s.expireSalvage(); err != nil || x.Left.Entries != 10 {
+		t.Fatalf("with room: %+v, %v", x, err)
+	}
+	s.disk = &archive.WriteError{Path: dir, Err: unix.ENOSPC}
+	for _, left := range []int{5, 0, 0} {
+		before, err := a.Salvage().Entries(0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := s.expireSalvage()
+		if err != nil || x.Left.Entries != left {
+			t.Fatalf("%d of %d should be left: %+v, %v", left, len(before), x, err)
+		}
+		after, err := a.Salvage().Entries(0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, e := range before[len(before)-len(after):] {
+			if after[i].Name != e.Name {
+				t.Errorf("%s was dropped, and an older one is left", e.Name)
+			}
+		}
 	}
 }
