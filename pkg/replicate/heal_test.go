@@ -1,7 +1,6 @@
 package replicate
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
 	"github.com/twindvr/twindvr/pkg/salvage"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -30,32 +29,13 @@ const (
 	bitrate  = 1_000_000              // bits a second
 )
 
-// sources are streams of a test's seconds, made once.
-var sources sync.Map
-
 func source(t testing.TB, d time.Duration) []byte { return sourceFrom(t, d, 0) }
 
 // sourceFrom is a source whose times begin at pts, so that its keyframes are not where the
 // buckets of target durations begin.
 func sourceFrom(t testing.TB, d time.Duration, pts int64) []byte {
 	t.Helper()
-	type key struct {
-		d   time.Duration
-		pts int64
-	}
-	if b, ok := sources.Load(key{d, pts}); ok {
-		return b.([]byte)
-	}
-	g, err := testsrc.New(testsrc.Options{Bitrate: bitrate, Duration: d, StartPTS: pts})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	if _, err := g.WriteTo(&b); err != nil {
-		t.Fatal(err)
-	}
-	sources.Store(key{d, pts}, b.Bytes())
-	return b.Bytes()
+	return testkit.SharedStream(t, testsrc.Options{Bitrate: bitrate, Duration: d, StartPTS: pts})
 }
 
 // lossy is a recorder that does not hear all.
@@ -714,7 +694,7 @@ func TestHealHiddenKeyframe(t *testing.T) {
 // Whatever two or three nodes lose, also at once: they end with equal views, and
 // no clean segment is one that was not sent.
 func TestHealProperty(t *testing.T) {
-	fewerChecks(t, 25)
+	testkit.FewerChecks(t, 25)
 	ts := source(t, 8*time.Second)
 	clean := identities(t, record(t, ts, 2*time.Second, nil).a)
 	rapid.Check(t, func(rt *rapid.T) {

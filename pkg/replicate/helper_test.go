@@ -21,7 +21,6 @@ import (
 	"github.com/twindvr/twindvr/pkg/config"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/m4fhttp"
-	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -64,8 +63,6 @@ var templates = struct {
 }{dirs: map[string]string{}}
 
 var quiet = slog.New(slog.DiscardHandler)
-
-var fewerChecks = testkit.FewerChecks
 
 // epoch is when the streams of these tests begin: half an hour before a full
 // hour.

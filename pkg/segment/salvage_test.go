@@ -15,6 +15,7 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/salvage"
 	"github.com/twindvr/twindvr/pkg/segment"
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -456,13 +457,6 @@ func TestSalvageAhead(t *testing.T) {
 }
 
 func testStream(t *testing.T) []byte {
-	g, err := testsrc.New(testsrc.Options{Bitrate: 1_000_000, Duration: 10 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	if _, err := g.WriteTo(&b); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	t.Helper()
+	return testkit.SharedStream(t, testsrc.Options{Bitrate: 1_000_000, Duration: 10 * time.Second})
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/testsrc"
@@ -36,6 +37,20 @@ func Stream(t T, opt testsrc.Options) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// shared are the streams of SharedStream.
+var shared sync.Map
+
+// SharedStream is Stream, made once for all tests of a package: none of them writes to it.
+func SharedStream(t T, opt testsrc.Options) []byte {
+	t.Helper()
+	if b, ok := shared.Load(opt); ok {
+		return b.([]byte)
+	}
+	b := Stream(t, opt)
+	shared.Store(opt, b)
+	return b
 }
 
 // FewerChecks makes rapid check a test less often.
