@@ -25,8 +25,9 @@ import (
 )
 
 const (
-	datagram = 7 * salvage.PacketSize // bytes that are lost at once
-	bitrate  = 1_000_000              // bits a second
+	datagram  = 7 * salvage.PacketSize // bytes that are lost at once
+	bitrate   = 1_000_000              // bits a second
+	perSecond = bitrate / 8 / datagram // datagrams
 )
 
 func source(t testing.TB, d time.Duration) []byte { return sourceFrom(t, d, 0) }
@@ -103,10 +104,25 @@ func count(ts []byte) int { return (len(ts) + datagram - 1) / datagram }
 
 // record is a recorder that has heard a stream to its end.
 func record(t testing.TB, ts []byte, d time.Duration, lost func(n int) bool) *lossy {
+	t.Helper()
+	return recordPart(t, ts, d, 0, count(ts), lost)
+}
+
+// recordPart is a recorder that has heard datagrams first to last of a stream.
+func recordPart(t testing.TB, ts []byte, d time.Duration, first, last int, lost func(n int) bool) *lossy {
+	t.Helper()
 	l := newLossy(t, d)
-	l.hear(ts, 0, count(ts), lost)
+	l.hear(ts, first, last, lost)
 	l.end(t)
 	return l
+}
+
+// third is the third segment of a stream of which nothing is lost, and the datagram with
+// which it begins, about.
+func third(t testing.TB, ts []byte, d time.Duration) (e archive.Element, opens int) {
+	t.Helper()
+	e = view(t, record(t, ts, d, nil).a)[2]
+	return e, int(e.UTC.Time().Sub(epoch.Time()).Seconds() * perSecond)
 }
 
 // independent are losses of some rate, for each of several nodes, never near each
@@ -128,6 +144,11 @@ func independent(seed uint64, nodes, datagrams int, rate float64) []map[int]bool
 
 func in(m map[int]bool) func(int) bool { return func(n int) bool { return m[n] } }
 
+// between is a loss of datagrams first to last.
+func between(first, last int) func(int) bool {
+	return func(n int) bool { return n >= first && n < last }
+}
+
 // identities are those of the whole clean segments of a view.
 func identities(t testing.TB, a *archive.Stream) map[m4f.Identity]bool {
 	ids := map[m4f.Identity]bool{}
@@ -143,6 +164,56 @@ func identities(t testing.TB, a *archive.Stream) map[m4f.Identity]bool {
 func (l *lossy) heals(t testing.TB, src Side) Result {
 	t.Helper()
 	return backfill(t, l.a, src, BackfillOptions{Healer: l.h})
+}
+
+// healEachOther has each node in turn heal from each other one, and returns what there was
+// to do.
+func healEachOther(t testing.TB, nodes ...*lossy) (done []Result) {
+	t.Helper()
+	for i, l := range nodes {
+		for k, other := range nodes {
+			if k == i {
+				continue
+			}
+			if r := l.heals(t, Dir{other.a}); r != (Result{}) {
+				done = append(done, r)
+			}
+		}
+	}
+	return done
+}
+
+// meet has each of two nodes heal with packets of the other.
+func meet(t testing.TB, nodes []*lossy) {
+	t.Helper()
+	for i, l := range nodes {
+		if _, err := l.h.Heal(t.Context(), Dir{nodes[1-i].a}, HealOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// allHealed checks that nodes have nothing left to heal from each other.
+func allHealed(t testing.TB, nodes ...*lossy) {
+	t.Helper()
+	if more := healEachOther(t, nodes...); len(more) != 0 {
+		t.Errorf("once more: %+v", more)
+	}
+}
+
+// allShow checks that each node shows an element such as is wanted. when says in what case.
+func allShow(t testing.TB, when string, nodes []*lossy, wanted func(*archive.Element) bool) {
+	t.Helper()
+	for i, l := range nodes {
+		if !slices.ContainsFunc(view(t, l.a), func(e archive.Element) bool { return wanted(&e) }) {
+			t.Errorf("%s: node %d shows %v", when, i, shownBy(t, l.a))
+		}
+	}
+}
+
+// cleanly is a whole clean segment of an identity.
+func cleanly(id m4f.Identity) func(*archive.Element) bool {
+	return func(e *archive.Element) bool { return e.Clean() && e.ID == id }
 }
 
 // Two nodes with independent loss heal each other: every segment that one of them
@@ -226,24 +297,17 @@ func TestHealBesideDamage(t *testing.T) {
 			}
 		}
 		nodes := []*lossy{newLossy(t, d), newLossy(t, d)}
-		meet := func() {
-			for i, l := range nodes {
-				if _, err := l.h.Heal(t.Context(), Dir{nodes[1-i].a}, HealOptions{}); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
 		for n := 0; n < count(ts); n += step {
 			for i, l := range nodes {
 				l.hear(ts, n, n+step, in(lost[i]))
 			}
-			meet()
+			meet(t, nodes)
 		}
 		for _, l := range nodes {
 			l.end(t)
 		}
-		meet()
-		meet()
+		meet(t, nodes)
+		meet(t, nodes)
 		got := identities(t, nodes[0].a)
 		maps.Copy(got, identities(t, nodes[1].a))
 		want := identities(t, record(t, ts, d, in(both)).a)
@@ -264,33 +328,21 @@ func TestHealBesideDamage(t *testing.T) {
 func TestHealJoining(t *testing.T) {
 	ts := source(t, 20*time.Second)
 	const d = 4 * time.Second
-	ref := view(t, record(t, ts, d, nil).a)[2]
-	second := bitrate / 8 / datagram
-	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	ref, opens := third(t, ts, d)
 	for _, from := range []float64{3.2, 3.3, 3.4, 3.5, 3.6, 3.7} {
-		lost, back := opens+int((from+0.2)*float64(second)), opens+int(from*float64(second))
-		a, b := newLossy(t, d), newLossy(t, d)
-		a.hear(ts, 0, lost, nil)
-		a.end(t)
-		b.hear(ts, back, count(ts), nil)
-		b.end(t)
+		lost, back := opens+int((from+0.2)*perSecond), opens+int(from*perSecond)
+		a, b := recordPart(t, ts, d, 0, lost, nil), recordPart(t, ts, d, back, count(ts), nil)
 		for _, e := range view(t, b.a) {
 			if e.MediaTime == ref.MediaTime {
 				t.Fatalf("the node that came back has a segment there: %v", shownBy(t, b.a))
 			}
 		}
 		for range 2 {
-			for _, l := range [][2]*lossy{{a, b}, {b, a}} {
-				l[0].heals(t, Dir{l[1].a})
-			}
+			healEachOther(t, a, b)
 		}
-		for i, l := range []*lossy{a, b} {
-			if !slices.ContainsFunc(view(t, l.a), func(e archive.Element) bool {
-				return e.ID == ref.ID && e.Duration == ref.Duration && !e.Damaged()
-			}) {
-				t.Errorf("%.1f s: node %d does not show %s: %v", from, i, ref.ID, shownBy(t, l.a))
-			}
-		}
+		allShow(t, fmt.Sprintf("%s, back after %.1f s", ref.ID, from), []*lossy{a, b}, func(e *archive.Element) bool {
+			return e.ID == ref.ID && e.Duration == ref.Duration && !e.Damaged()
+		})
 	}
 }
 
@@ -301,39 +353,26 @@ func TestHealJoining(t *testing.T) {
 func TestHealJoiningBesideDamage(t *testing.T) {
 	ts := source(t, 20*time.Second)
 	const d, step = 4 * time.Second, 30
-	ref := view(t, record(t, ts, d, nil).a)[2]
-	second := bitrate / 8 / datagram
-	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	ref, opens := third(t, ts, d)
 	for _, at := range []float64{0.1, 0.3, 0.5, 0.8, 1.2} {
-		joins := opens + int(at*float64(second))
+		joins := opens + int(at*perSecond)
 		for _, ahead := range []int{5, 15, 40, 80} {
-			lost := map[int]bool{opens - second: true, joins + ahead: true}
+			lost := map[int]bool{opens - perSecond: true, joins + ahead: true}
 			nodes := []*lossy{newLossy(t, d), newLossy(t, d)}
-			meet := func() {
-				for i, l := range nodes {
-					if _, err := l.h.Heal(t.Context(), Dir{nodes[1-i].a}, HealOptions{}); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
 			for n := 0; n < count(ts); n += step {
 				nodes[0].hear(ts, n, n+step, in(lost))
 				nodes[1].hear(ts, max(n, joins), n+step, nil)
-				meet()
+				meet(t, nodes)
 			}
 			for _, l := range nodes {
 				l.end(t)
 			}
-			meet()
+			meet(t, nodes)
 			if !identities(t, nodes[0].a)[ref.ID] {
 				t.Errorf("joined %.1f s behind, lost %d later: not healed out of packets: %v", at, ahead, shownBy(t, nodes[0].a))
 			}
-			for i, l := range nodes {
-				l.heals(t, Dir{nodes[1-i].a})
-				if !identities(t, l.a)[ref.ID] {
-					t.Errorf("joined %.1f s behind, lost %d later: node %d does not show %s: %v", at, ahead, i, ref.ID, shownBy(t, l.a))
-				}
-			}
+			healEachOther(t, nodes...)
+			allShow(t, fmt.Sprintf("%s, joined %.1f s behind, lost %d later", ref.ID, at, ahead), nodes, cleanly(ref.ID))
 		}
 	}
 }
@@ -344,38 +383,27 @@ func TestHealJoiningBesideDamage(t *testing.T) {
 func TestHealJoiningBoth(t *testing.T) {
 	ts := source(t, 20*time.Second)
 	const d = 4 * time.Second
-	whole := view(t, record(t, ts, d, nil).a)
-	ref := whole[2]
-	second := bitrate / 8 / datagram
-	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
+	ref, opens := third(t, ts, d)
 	for _, at := range []float64{0.3, 0.8} {
-		for _, ends := range []int{opens + 3*second, count(ts)} {
-			starts, joins := opens-second/2, opens+int(at*float64(second))
-			a, b := newLossy(t, d), newLossy(t, d)
-			a.hear(ts, starts, ends, in(map[int]bool{joins + 10: true}))
-			a.end(t)
-			b.hear(ts, joins, count(ts), nil)
-			b.end(t)
+		for _, ends := range []int{opens + 3*perSecond, count(ts)} {
+			starts, joins := opens-perSecond/2, opens+int(at*perSecond)
+			a := recordPart(t, ts, d, starts, ends, in(map[int]bool{joins + 10: true}))
+			b := recordPart(t, ts, d, joins, count(ts), nil)
 			if e := view(t, a.a)[0]; e.MediaTime != ref.MediaTime || !e.Damaged() || !e.Partial() {
 				t.Fatalf("it begins with %v", shownBy(t, a.a))
 			}
 			for range 2 {
-				for _, l := range [][2]*lossy{{a, b}, {b, a}} {
-					l[0].heals(t, Dir{l[1].a})
-				}
+				healEachOther(t, a, b)
 			}
 			for i, l := range []*lossy{a, b} {
-				shown := view(t, l.a)
-				if e := shown[0]; e.ID != ref.ID || e.Damaged() || !e.Partial() || e.Duration != ref.Duration {
+				if e := view(t, l.a)[0]; e.ID != ref.ID || e.Damaged() || !e.Partial() || e.Duration != ref.Duration {
 					t.Errorf("joined %.1f s behind: node %d shows %v", at, i, shownBy(t, l.a))
 				}
 			}
 			if err := equalViews(t, []*archive.Stream{a.a, b.a}); err != nil {
 				t.Error(err)
 			}
-			if l := a.heals(t, Dir{b.a}); l != (Result{}) {
-				t.Errorf("once more: %+v", l)
-			}
+			allHealed(t, a, b)
 		}
 	}
 }
@@ -386,33 +414,21 @@ func TestHealJoiningBoth(t *testing.T) {
 func TestHealJoiningAhead(t *testing.T) {
 	ts := source(t, 20*time.Second)
 	const d = 4 * time.Second
-	ref := view(t, record(t, ts, d, nil).a)[2]
-	second := bitrate / 8 / datagram
-	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
-	for _, starts := range []int{opens, 2*second + 15} {
+	ref, opens := third(t, ts, d)
+	for _, starts := range []int{opens, 2*perSecond + 15} {
 		gap := map[int]bool{opens + 65: true}
 		for n := opens - 87; n < opens-67; n++ {
 			gap[n] = true
 		}
-		nodes := []*lossy{newLossy(t, d), newLossy(t, d)}
-		nodes[0].hear(ts, opens-2*second+15, count(ts), in(map[int]bool{opens - 38: true, opens + 76: true}))
-		nodes[1].hear(ts, opens-starts, count(ts), in(gap))
-		for _, l := range nodes {
-			l.end(t)
+		nodes := []*lossy{
+			recordPart(t, ts, d, opens-2*perSecond+15, count(ts), in(map[int]bool{opens - 38: true, opens + 76: true})),
+			recordPart(t, ts, d, opens-starts, count(ts), in(gap)),
 		}
 		for range 2 {
-			for i, l := range nodes {
-				l.heals(t, Dir{nodes[1-i].a})
-			}
+			healEachOther(t, nodes...)
 		}
-		for i, l := range nodes {
-			if !identities(t, l.a)[ref.ID] {
-				t.Errorf("joined at %d and %d of %d: node %d does not show %s: %v", opens-2*second+15, opens-starts, opens, i, ref.ID, shownBy(t, l.a))
-			}
-			if more := l.heals(t, Dir{nodes[1-i].a}); more != (Result{}) {
-				t.Errorf("once more: %+v", more)
-			}
-		}
+		allShow(t, fmt.Sprintf("%s at %d, joined at %d", ref.ID, opens, opens-starts), nodes, cleanly(ref.ID))
+		allHealed(t, nodes...)
 	}
 }
 
@@ -422,31 +438,20 @@ func TestHealJoiningAhead(t *testing.T) {
 func TestHealLonger(t *testing.T) {
 	ts := sourceFrom(t, 20*time.Second, m4f.Timescale)
 	const d = 4 * time.Second
-	ref := view(t, record(t, ts, d, nil).a)[2]
-	second := bitrate / 8 / datagram
-	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
-	for _, joins := range []int{opens + second, opens + 5*second/2} {
-		a, b := newLossy(t, d), newLossy(t, d)
-		a.hear(ts, 0, opens+3*second, func(n int) bool { return n >= opens-second/4 && n < opens-second/4+10 })
-		a.end(t)
-		b.hear(ts, joins, count(ts), nil)
-		b.end(t)
+	ref, opens := third(t, ts, d)
+	for _, joins := range []int{opens + perSecond, opens + 5*perSecond/2} {
+		a := recordPart(t, ts, d, 0, opens+3*perSecond, between(opens-perSecond/4, opens-perSecond/4+10))
+		b := recordPart(t, ts, d, joins, count(ts), nil)
 		if e := view(t, a.a)[2]; e.MediaTime != ref.MediaTime || !e.Damaged() || e.Lost != 0 || e.Duration >= ref.Duration {
 			t.Fatalf("it is not cut off: %v", shownBy(t, a.a))
 		}
 		for range 2 {
-			a.heals(t, Dir{b.a})
-			b.heals(t, Dir{a.a})
+			healEachOther(t, a, b)
 		}
-		for i, l := range []*lossy{a, b} {
-			if !slices.ContainsFunc(view(t, l.a), func(e archive.Element) bool { return e.ID == ref.ID && e.Damaged() }) {
-				t.Errorf("joined at %d of %d: node %d shows %v", joins, opens, i, shownBy(t, l.a))
-			}
-		}
-		c, e := a.heals(t, Dir{b.a}), b.heals(t, Dir{a.a})
-		if c != (Result{}) || e != (Result{}) {
-			t.Errorf("once more: %+v, %+v", c, e)
-		}
+		allShow(t, fmt.Sprintf("%s at %d, joined at %d", ref.ID, opens, joins), []*lossy{a, b}, func(e *archive.Element) bool {
+			return e.ID == ref.ID && e.Damaged()
+		})
+		allHealed(t, a, b)
 	}
 }
 
@@ -455,37 +460,29 @@ func TestHealLonger(t *testing.T) {
 func TestHealSourceEnded(t *testing.T) {
 	ts := source(t, 20*time.Second)
 	const d = 4 * time.Second
-	second := bitrate / 8 / datagram
-	for _, ends := range []int{count(ts), count(ts) - second, count(ts) - 2*second - 10} {
-		whole := newLossy(t, d)
-		whole.hear(ts, 0, ends, nil)
-		whole.end(t)
-		shown := view(t, whole.a)
+	for _, ends := range []int{count(ts), count(ts) - perSecond, count(ts) - 2*perSecond - 10} {
+		shown := view(t, recordPart(t, ts, d, 0, ends, nil).a)
 		ref := shown[len(shown)-1]
 		for _, last := range []int{ends - 10, ends - 1} { // the second loses that, and perhaps the end
-			nodes := []*lossy{newLossy(t, d), newLossy(t, d)}
-			nodes[0].hear(ts, 0, ends, in(map[int]bool{ends - second/2: true}))
-			nodes[1].hear(ts, 0, ends, in(map[int]bool{ends - second/4: true, last: true}))
+			nodes := []*lossy{
+				recordPart(t, ts, d, 0, ends, in(map[int]bool{ends - perSecond/2: true})),
+				recordPart(t, ts, d, 0, ends, in(map[int]bool{ends - perSecond/4: true, last: true})),
+			}
 			for _, l := range nodes {
-				l.end(t)
 				if e := view(t, l.a); !e[len(e)-1].Damaged() {
 					t.Fatalf("it has not lost anything: %v", shownBy(t, l.a))
 				}
 			}
 			for range 2 {
-				for i, l := range nodes {
-					l.heals(t, Dir{nodes[1-i].a})
-				}
+				healEachOther(t, nodes...)
 			}
 			for i, l := range nodes {
 				got := view(t, l.a)
 				if e := got[len(got)-1]; e.ID != ref.ID || e.Damaged() || !e.Partial() {
 					t.Errorf("end %d, lost %d: node %d shows %v, not %s", ends, last, i, shownBy(t, l.a), ref.ID)
 				}
-				if more := l.heals(t, Dir{nodes[1-i].a}); more != (Result{}) {
-					t.Errorf("once more: %+v", more)
-				}
 			}
+			allHealed(t, nodes...)
 			if err := equalViews(t, []*archive.Stream{nodes[0].a, nodes[1].a}); err != nil {
 				t.Error(err)
 			}
@@ -499,12 +496,10 @@ func TestHealSourceEnded(t *testing.T) {
 func TestHealProvenKeyframe(t *testing.T) {
 	ts := sourceFrom(t, 20*time.Second, m4f.Timescale)
 	const d = 4 * time.Second
-	ref := view(t, record(t, ts, d, nil).a)[2]
-	second := bitrate / 8 / datagram
-	opens := int(ref.UTC.Time().Sub(epoch.Time()).Seconds() * float64(second)) // about
-	for _, at := range []int{opens - second/2, opens - second/4} {
-		a, b := newLossy(t, d), record(t, ts, d, func(n int) bool { return n >= at && n < at+10 })
-		a.hear(ts, 0, opens+second, nil)
+	ref, opens := third(t, ts, d)
+	for _, at := range []int{opens - perSecond/2, opens - perSecond/4} {
+		a, b := newLossy(t, d), record(t, ts, d, between(at, at+10))
+		a.hear(ts, 0, opens+perSecond, nil)
 		if err := a.w.Close(); err != nil { // killed
 			t.Fatal(err)
 		}
@@ -516,22 +511,15 @@ func TestHealProvenKeyframe(t *testing.T) {
 			t.Fatalf("the segment before: %+v", got)
 		}
 		for range 2 {
-			b.heals(t, Dir{a.a})
-			a.heals(t, Dir{b.a})
+			healEachOther(t, b, a)
 		}
-		for i, l := range []*lossy{a, b} {
-			if !identities(t, l.a)[ref.ID] {
-				t.Errorf("node %d does not show %s: %v", i, ref.ID, shownBy(t, l.a))
-			}
-		}
-		if more := b.heals(t, Dir{a.a}); more != (Result{}) {
-			t.Errorf("once more: %+v", more)
-		}
+		allShow(t, ref.ID.String(), []*lossy{a, b}, cleanly(ref.ID))
+		allHealed(t, a, b)
 	}
 }
 
-// heardAs returns a cluster's view where each node follows all others while all of
-// them hear a source.
+// hearTogether returns nodes that have heard a source, each with losses of its own, while
+// each of them follows all others.
 func hearTogether(t *testing.T, ts []byte, d time.Duration, lost []map[int]bool) ([]*lossy, []*peerNode, []following) {
 	var nodes []*lossy
 	var peers []*peerNode
@@ -659,11 +647,7 @@ func TestHealHiddenKeyframe(t *testing.T) {
 	clean := identities(t, ref.a)
 	found := 0
 	for first := 350; found < 3 && first < count(ts)-100; first += 10 {
-		gap := map[int]bool{}
-		for n := first; n < first+40; n++ {
-			gap[n] = true
-		}
-		a := record(t, ts, 4*time.Second, in(gap))
+		a := record(t, ts, 4*time.Second, between(first, first+40))
 		if slices.Equal(starts(t, a.a), starts(t, ref.a)) {
 			continue // no keyframe of a segment was lost
 		}
@@ -717,18 +701,9 @@ func TestHealProperty(t *testing.T) {
 			l := record(t, ts, 2*time.Second, in(lostBy[i]))
 			all, archives = append(all, l), append(archives, l.a)
 		}
-		quietRound := false
-		for round := 0; !quietRound; round++ {
-			if round > 8 {
+		for round := 0; len(healEachOther(t, all...)) != 0; round++ {
+			if round == 8 {
 				rt.Fatal("they exchange for ever")
-			}
-			quietRound = true
-			for i, l := range all {
-				for k, other := range archives {
-					if k != i && l.heals(t, Dir{other}) != (Result{}) {
-						quietRound = false
-					}
-				}
 			}
 		}
 		if err := equalViews(t, archives); err != nil {
