@@ -9,16 +9,21 @@ import (
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
 
+// listedLink is a link to a peer that has just listed a segment of 4 s, of a media time.
+func listedLink(media int64) (l *link, sim *clock.Sim, at m4f.UTC) {
+	at = m4f.UTCOf(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
+	sim = clock.NewSim(at.Time())
+	return &link{
+		s:     &stream{node: New(Options{Config: &config.Config{}, Clock: sim})},
+		media: media, length: 4 * m4f.Timescale, utc: at, listed: sim.Now(),
+	}, sim, at
+}
+
 // What a peer has listed last dates what goes on with it, in time or late, and
 // nothing that begins anew.
 func TestLinkResume(t *testing.T) {
 	const sec = m4f.Timescale
-	at := m4f.UTCOf(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
-	sim := clock.NewSim(at.Time())
-	l := &link{
-		s:     &stream{node: New(Options{Config: &config.Config{}, Clock: sim})},
-		media: m4f.Wrap - 2*sec, length: 4 * sec, utc: at, listed: sim.Now(),
-	}
+	l, sim, at := listedLink(m4f.Wrap - 2*sec)
 	for _, c := range []struct {
 		media     int64
 		near, utc m4f.UTC // utc: 0: it does not go on
@@ -45,12 +50,7 @@ func TestLinkResume(t *testing.T) {
 // what an encoder begins anew: that would be told as a clock that differs.
 func TestLinkDateOf(t *testing.T) {
 	const sec = m4f.Timescale
-	at := m4f.UTCOf(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
-	sim := clock.NewSim(at.Time())
-	l := &link{
-		s:     &stream{node: New(Options{Config: &config.Config{}, Clock: sim})},
-		media: 1000 * sec, length: 4 * sec, utc: at, listed: sim.Now(),
-	}
+	l, sim, at := listedLink(1000 * sec)
 	for _, c := range []struct {
 		ahead time.Duration // the peer's clock, as it says
 		media int64
