@@ -15,12 +15,12 @@ import (
 
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
-// twindvr is a command line of the program as it is shipped, in a process of its
-// own: without the race detector, with which hundreds of starts take minutes.
+// twindvr is a command line of the program as it is shipped, in a process of its own.
 func twindvr(args ...string) *exec.Cmd {
-	return &exec.Cmd{Path: shipped(), Args: append([]string{"twindvr"}, args...), Stderr: os.Stderr}
+	return &exec.Cmd{Path: testkit.Program(), Args: append([]string{"twindvr"}, args...), Stderr: os.Stderr}
 }
 
 // sampleM4F is M4F of the test source's clip, and where each of its segments

@@ -8,12 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // The tests of this package run twindvr itself: a script's "twindvr" is the
@@ -27,38 +28,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// shipped is the path of twindvr, built as users build it.
-var shipped = sync.OnceValue(func() string {
-	dir, err := os.MkdirTemp("", "twindvr-test")
-	if err != nil {
-		panic(err)
-	}
-	builtIn = dir
-	path := filepath.Join(dir, "twindvr")
-	if out, err := exec.Command("go", "build", "-o", path, "../../cmd/twindvr").CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("%v\n%s", err, out))
-	}
-	return path
-})
-
-// builtIn is removed when the tests have run.
-var builtIn string
-
 type leakChecked struct{ m *testing.M }
 
-func (l leakChecked) Run() int {
-	status := l.m.Run()
-	if builtIn != "" {
-		os.RemoveAll(builtIn)
-	}
-	if status == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			status = 1
-		}
-	}
-	return status
-}
+func (l leakChecked) Run() int { return testkit.End(l.m.Run(), goleak.Find()) }
 
 // TestScripts runs ../../testdata/script/*.txtar. Beside the commands and
 // conditions of testscript itself they have:

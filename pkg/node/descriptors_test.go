@@ -12,16 +12,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
 // upLimited starts the node with few files that it may have open.
 func (n *testNode) upLimited(files int) {
 	n.t.Helper()
-	path, err := program()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.process = startCommand(n.t, n.name, exec.Command("bash", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), path, "supervise", n.config))
+	n.process = startCommand(n.t, n.name, exec.Command("bash", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), testkit.Program(), "supervise", n.config))
 }
 
 // TestDescriptors has a node with 64 descriptors that strangers and slow readers

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,43 +22,18 @@ import (
 	"github.com/twindvr/twindvr/pkg/archive"
 	"github.com/twindvr/twindvr/pkg/m4f"
 	"github.com/twindvr/twindvr/pkg/serve"
+	"github.com/twindvr/twindvr/pkg/testkit"
 )
 
-var binaryDir string
-
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "twindvr-node")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binaryDir = dir
 	// The tests wait for real time to pass far more than they compute.
 	flag.Parse()
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	status := m.Run()
-	os.RemoveAll(dir)
-	if status == 0 {
-		if err := goleak.Find(goleak.IgnoreTopFunction("internal/poll.runtime_pollWait")); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			status = 1
-		}
-	}
-	os.Exit(status)
+	os.Exit(testkit.End(m.Run(), goleak.Find(goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))))
 }
-
-// program is the path of the real program, built once.
-var program = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(binaryDir, "twindvr")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/twindvr/twindvr/cmd/twindvr").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build: %v\n%s", err, out)
-	}
-	return path, nil
-})
 
 // process is the program running.
 type process struct {
@@ -79,11 +53,7 @@ func start(t *testing.T, name string, args ...string) *process {
 // startWith is start with more in the environment.
 func startWith(t *testing.T, env []string, name string, args ...string) *process {
 	t.Helper()
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(testkit.Program(), args...)
 	cmd.Env = append(os.Environ(), env...)
 	return startCommand(t, name, cmd)
 }
@@ -142,11 +112,7 @@ func (p *process) text() string {
 // run runs the program to its end.
 func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(testkit.Program(), args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {

@@ -12,13 +12,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
+	"github.com/twindvr/twindvr/pkg/testkit"
 	"github.com/twindvr/twindvr/pkg/testsrc"
 )
 
@@ -28,37 +28,11 @@ func TestMain(m *testing.M) {
 
 type leakChecked struct{ m *testing.M }
 
-func (l leakChecked) Run() int {
-	status := l.m.Run()
-	os.RemoveAll(builtIn)
-	if err := goleak.Find(); status == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		status = 1
-	}
-	return status
-}
-
-// shipped is the path of twindvr, built as users build it: with what -race adds,
-// archives of days would take minutes.
-var shipped = sync.OnceValue(func() string {
-	dir, err := os.MkdirTemp("", "twindvr-bench")
-	if err != nil {
-		panic(err)
-	}
-	builtIn = dir
-	path := filepath.Join(dir, "twindvr")
-	if out, err := exec.Command("go", "build", "-o", path, "../../cmd/twindvr").CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("%v\n%s", err, out))
-	}
-	return path
-})
-
-// builtIn is removed when the tests have run.
-var builtIn string
+func (l leakChecked) Run() int { return testkit.End(l.m.Run(), goleak.Find()) }
 
 // benchIn is the command, to run with results in dir.
 func benchIn(dir string, args ...string) *exec.Cmd {
-	return exec.Command("bench", append([]string{"-twindvr", shipped(), "-dir", dir}, args...)...)
+	return exec.Command("bench", append([]string{"-twindvr", testkit.Program(), "-dir", dir}, args...)...)
 }
 
 // TestShort makes every measurement, small, of all but ffmpeg, which takes its
