@@ -40,8 +40,7 @@ func (b *bench) measureFile(ctx context.Context, t *table) error {
 		contend("twindvr, a pipe", false, b.ingestRecord),
 		b.peer("ffmpeg", "ffmpeg", func(_ context.Context, path string) (sample, error) {
 			return b.file("ffmpeg", func(dir, input string) ([]*process, error) {
-				return one(start(nil, path, "-nostdin", "-loglevel", "error", "-y", "-i", input, "-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc",
-					"-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof", filepath.Join(dir, "out.mp4")))
+				return one(startFFmpeg(path, input, filepath.Join(dir, "out.mp4")))
 			}, false, input, sent)
 		}),
 	})
@@ -110,13 +109,10 @@ func (b *bench) file(name string, start fileRecorder, whole bool, input string, 
 	if err != nil {
 		return nil, err
 	}
-	watch, stopWatch := context.WithCancel(context.Background())
-	peak := make(chan int64, 1)
-	go func() { peak <- watchMemory(watch, procs) }()
+	peak := watchMemory(procs)
 	used, err := stopAll(procs)
 	took := time.Since(began)
-	stopWatch()
-	memory := <-peak
+	memory := peak()
 	if err != nil {
 		return nil, err
 	}

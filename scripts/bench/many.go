@@ -30,7 +30,7 @@ var (
 // measureMany records many streams for a long time. The sender has to share the
 // machine.
 func (b *bench) measureMany(ctx context.Context, t *table) error {
-	c, err := b.compare(ctx, t, streamCount(b.many), float64(b.many), []contender{{name: "twindvr", run: b.runMany}})
+	c, err := b.compare(ctx, t, many(b.many, "stream"), float64(b.many), []contender{{name: "twindvr", run: b.runMany}})
 	if err != nil {
 		return err
 	}
@@ -51,39 +51,21 @@ func (b *bench) runMany(ctx context.Context) (sample, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	first := freePorts(b.many)
-	procs, err := b.supervise(dir, first, b.many)
-	if err != nil {
-		return nil, err
-	}
-	if err := waitBound(ctx, procs, first, b.many); err != nil {
-		kill(procs)
-		return nil, err
-	}
-	watch, stopWatch := context.WithCancel(ctx)
-	var beside sync.WaitGroup
-	var memory int64
-	beside.Go(func() { memory = watchMemory(watch, procs) })
-	beside.Go(func() { giveBack(watch, dir) })
 	long := *b
 	long.duration = b.long
-	began := time.Now()
-	_, cpu, err := long.send(first, b.many)
-	took := time.Since(began)
-	time.Sleep(time.Second) // for what is still on its way
-	stopWatch()
+	recorded, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { giveBack(recorded, dir) })
+	r, err := long.record(ctx, dir, b.supervise(""), b.many)
+	stop()
 	beside.Wait()
 	if err != nil {
-		kill(procs)
 		return nil, err
 	}
-	used, err := stopAll(procs)
-	if err != nil {
-		return nil, err
-	}
-	s := sample{perStream: float64(memory) / 1e6 / float64(b.many), senderCPU: cpu.cpu().Seconds(), slower: max(took-b.long, 0).Seconds()}
+	s := r.s
+	s[slower] = max(r.took-b.long, 0).Seconds()
 	bytes, err := b.judgeMany(dir, s)
-	s.use(used, bytes)
+	s.use(r.used, bytes)
 	return s, err
 }
 
@@ -125,12 +107,7 @@ const keptBack = 4 << 20
 // giveBack makes holes of the beginnings of media below dir, behind the init
 // segment, until ctx ends. Where the file system has none, the disk must hold all.
 func giveBack(ctx context.Context, dir string) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(5 * time.Second):
-		}
+	for pause(ctx, 5*time.Second) == nil {
 		_ = eachMedia(dir, func(path string) error {
 			f, err := os.OpenFile(path, os.O_WRONLY, 0)
 			if err != nil {
@@ -154,7 +131,7 @@ func (b *bench) measureFast(ctx context.Context, t *table) error {
 	fast.duration = min(b.duration, 10*time.Second) // the disk and the count hold a gigabyte
 	name := fmt.Sprintf("%d Mbit/s", fast.bitrate/1e6)
 	c, err := b.compare(ctx, t, name, float64(fast.bitrate)/1e6, []contender{{name: "twindvr", run: func(ctx context.Context) (sample, error) {
-		return fast.udp(ctx, "fast", b.superviseWith("  segment_duration 500ms;\n"), false, 1)
+		return fast.udp(ctx, "fast", b.supervise("  segment_duration 500ms;\n"), false, 1)
 	}}})
 	if err != nil {
 		return err
@@ -165,7 +142,7 @@ func (b *bench) measureFast(ctx context.Context, t *table) error {
 
 // measureStartup starts a node whose sources are sending.
 func (b *bench) measureStartup(ctx context.Context, t *table) error {
-	c, err := b.compare(ctx, t, streamCount(b.many), float64(b.many), []contender{{name: "twindvr", run: b.startup}})
+	c, err := b.compare(ctx, t, many(b.many, "stream"), float64(b.many), []contender{{name: "twindvr", run: b.startup}})
 	if err != nil {
 		return err
 	}
@@ -189,13 +166,11 @@ func (b *bench) startup(ctx context.Context) (s sample, err error) {
 		sent <- err
 	}()
 	defer func() { err = errors.Join(err, <-sent) }()
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(time.Second): // it sends by now
+	if err := pause(ctx, time.Second); err != nil { // it sends by then
+		return nil, err
 	}
 	began := time.Now()
-	procs, err := b.supervise(dir, first, b.many)
+	procs, err := b.supervise("")(dir, first, b.many)
 	if err != nil {
 		return nil, err
 	}

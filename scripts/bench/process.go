@@ -121,9 +121,31 @@ func kill(list []*process) {
 	}
 }
 
-// watchMemory returns the largest sum of the processes' memory, in bytes, seen
-// until ctx ends: pages that several share count once (proportional set size).
-func watchMemory(ctx context.Context, list []*process) int64 {
+// pause waits so long, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// watchMemory watches the memory of processes until the function that it returns is
+// called, which returns the largest sum seen, in bytes.
+func watchMemory(list []*process) (peak func() int64) {
+	ctx, stop := context.WithCancel(context.Background())
+	found := make(chan int64, 1)
+	go func() { found <- mostMemory(ctx, list) }()
+	return func() int64 {
+		stop()
+		return <-found
+	}
+}
+
+// mostMemory is the largest sum of the processes' memory, in bytes, seen until ctx
+// ends: pages that several share count once (proportional set size).
+func mostMemory(ctx context.Context, list []*process) int64 {
 	var peak int64
 	for tick := time.NewTicker(100*time.Millisecond + time.Duration(len(list))*20*time.Millisecond); ; {
 		var sum int64

@@ -23,7 +23,7 @@ func (b *bench) recordProfile(ctx context.Context, w io.Writer) error {
 	s, err := b.udp(ctx, "twindvr", func(dir string, first, n int) ([]*process, error) {
 		os.Setenv("TWINDVR_PROFILE", b.dir)
 		defer os.Unsetenv("TWINDVR_PROFILE") // the sender's is not wanted
-		list, err := b.supervise(dir, first, n)
+		list, err := b.supervise("")(dir, first, n)
 		if err == nil {
 			pid = list[0].Process.Pid
 		}
@@ -32,7 +32,7 @@ func (b *bench) recordProfile(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "twindvr supervise, %s of %.1f Mbit/s for %v: %s\n", streamCount(n), float64(b.bitrate)/1e6, b.duration, s)
+	fmt.Fprintf(w, "twindvr supervise, %s of %.1f Mbit/s for %v: %s\n", many(n, "stream"), float64(b.bitrate)/1e6, b.duration, s)
 	for _, p := range []struct{ kind, index, what string }{
 		{"cpu", "cpu", "CPU time"},
 		{"allocs", "alloc_space", "memory allocated"},

@@ -193,10 +193,7 @@ func newReport(b *bench) *report {
 // busy is the part of the CPU time, from 0 to 1, that is not idle for a while.
 func busy(ctx context.Context, while time.Duration) float64 {
 	idle, all := cpuTimes()
-	select {
-	case <-ctx.Done():
-	case <-time.After(while):
-	}
+	_ = pause(ctx, while)
 	idle2, all2 := cpuTimes()
 	if all2 == all {
 		return 0

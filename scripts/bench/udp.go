@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -38,69 +37,51 @@ func (b *bench) measureUDP(ctx context.Context, t *table) error {
 		if most := 50 * runtime.NumCPU(); n > most && ffmpeg.missing == "" {
 			ffmpeg.missing = fmt.Sprintf("has CPU time for %d at most", most)
 		}
-		c, err := b.compare(ctx, t, streamCount(n), float64(n), []contender{
+		c, err := b.compare(ctx, t, many(n, "stream"), float64(n), []contender{
 			contend("floor", true, func(dir string, first, n int) ([]*process, error) {
 				return one(start(syscall.SIGTERM, self, "floor", dir, fmt.Sprint(first), fmt.Sprint(n)))
 			}),
-			contend("twindvr", false, b.supervise),
+			contend("twindvr", false, b.supervise("")),
 			ffmpeg,
 		})
 		if err != nil {
 			return err
 		}
-		t.atMost("lost, "+streamCount(n), highest(c.values("twindvr", lost)), 0, "pictures")
+		t.atMost("lost, "+many(n, "stream"), highest(c.values("twindvr", lost)), 0, "pictures")
 		if n == 20 {
 			t.atMost("CPU, 20 streams", c.values("twindvr", cpuPerGB), 4, "s/GB")
 		}
 		if n >= 20 {
-			t.atMost("memory, "+streamCount(n), c.values("twindvr", perStream), 12, "MB a stream")
+			t.atMost("memory, "+many(n, "stream"), c.values("twindvr", perStream), 12, "MB a stream")
 		}
 	}
 	t.note("Lost are pictures; of the floor, datagrams.")
 	return nil
 }
 
-func streamCount(n int) string {
-	if n == 1 {
-		return "1 stream"
-	}
-	return fmt.Sprintf("%d streams", n)
-}
-
 func one(p *process, err error) ([]*process, error) { return []*process{p}, err }
 
-// supervise records all streams in one process.
-func (b *bench) supervise(dir string, first, n int) ([]*process, error) {
-	return b.superviseWith("")(dir, first, n)
-}
-
-// superviseWith is supervise with statements for every stream.
-func (b *bench) superviseWith(more string) recorder {
-	return func(dir string, first, n int) ([]*process, error) { return b.superviseAs(dir, first, n, more) }
-}
-
-func (b *bench) superviseAs(dir string, first, n int, more string) ([]*process, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+// supervise records all streams in one process. more are statements for every stream.
+func (b *bench) supervise(more string) recorder {
+	return func(dir string, first, n int) ([]*process, error) {
+		addr, err := freeAddr()
+		if err != nil {
+			return nil, err
+		}
+		var conf strings.Builder
+		fmt.Fprintf(&conf, "http %s;\n", addr)
+		for i := range n {
+			fmt.Fprintf(&conf, "stream s%03d {\n  url udp://127.0.0.1:%d;\n  dvr %s 1d;\n%s}\n", i, first+i, filepath.Join(dir, "archive"), more)
+		}
+		path := filepath.Join(dir, "bench.conf")
+		if err := os.WriteFile(path, []byte(conf.String()), 0o600); err != nil {
+			return nil, err
+		}
+		if err := os.Mkdir(filepath.Join(dir, "archive"), 0o755); err != nil {
+			return nil, err
+		}
+		return one(start(syscall.SIGTERM, b.twindvr, "supervise", path))
 	}
-	defer l.Close()
-	var conf strings.Builder
-	fmt.Fprintf(&conf, "http %s;\n", l.Addr())
-	for i := range n {
-		fmt.Fprintf(&conf, "stream s%03d {\n  url udp://127.0.0.1:%d;\n  dvr %s 1d;\n%s}\n", i, first+i, filepath.Join(dir, "archive"), more)
-	}
-	path := filepath.Join(dir, "bench.conf")
-	if err := os.WriteFile(path, []byte(conf.String()), 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.Mkdir(filepath.Join(dir, "archive"), 0o755); err != nil {
-		return nil, err
-	}
-	if err := l.Close(); err != nil {
-		return nil, err
-	}
-	return one(start(syscall.SIGTERM, b.twindvr, "supervise", path))
 }
 
 // ffmpegs records each stream in a process of its own, as ffmpeg does. Each ends
@@ -111,9 +92,7 @@ func ffmpegs(path string) recorder {
 		patience := 10*time.Second + time.Duration(n)*200*time.Millisecond // all have to start
 		var list []*process
 		for i := range n {
-			p, err := start(nil, path, "-nostdin", "-loglevel", "error", "-y",
-				"-i", fmt.Sprintf("udp://127.0.0.1:%d?buffer_size=%d&timeout=%d", first+i, 8<<20, patience.Microseconds()),
-				"-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof",
+			p, err := startFFmpeg(path, fmt.Sprintf("udp://127.0.0.1:%d?buffer_size=%d&timeout=%d", first+i, 8<<20, patience.Microseconds()),
 				filepath.Join(dir, fmt.Sprintf("%03d.mp4", i)))
 			if err != nil {
 				kill(list)
@@ -125,6 +104,12 @@ func ffmpegs(path string) recorder {
 	}
 }
 
+// startFFmpeg has ffmpeg record an input to a file.
+func startFFmpeg(path, input, file string) (*process, error) {
+	return start(nil, path, "-nostdin", "-loglevel", "error", "-y", "-i", input, "-map", "0", "-c", "copy", "-bsf:a", "aac_adtstoasc",
+		"-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof", file)
+}
+
 // udp measures one recorder with n streams. whole says that it writes the
 // transport stream as it is.
 func (b *bench) udp(ctx context.Context, name string, start recorder, whole bool, n int) (sample, error) {
@@ -133,38 +118,50 @@ func (b *bench) udp(ctx context.Context, name string, start recorder, whole bool
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	r, err := b.record(ctx, dir, start, n)
+	if err != nil {
+		return nil, err
+	}
+	bytes, missing, err := count(dir, whole, r.sent, n)
+	if err != nil {
+		return nil, err
+	}
+	r.s[lost] = float64(missing)
+	r.s.use(r.used, bytes)
+	return r.s, nil
+}
+
+// recording is how streams were recorded.
+type recording struct {
+	s    sample // memory, and what the sender needed
+	used usage  // by the recorder
+	sent *sending
+	took time.Duration // to send
+}
+
+// record has n streams recorded into a directory while they are sent.
+func (b *bench) record(ctx context.Context, dir string, start recorder, n int) (r recording, err error) {
 	first := freePorts(n)
 	procs, err := start(dir, first, n)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	if err := waitBound(ctx, procs, first, n); err != nil {
 		kill(procs)
-		return nil, err
+		return r, err
 	}
-
-	watch, stopWatch := context.WithCancel(ctx)
-	peak := make(chan int64, 1)
-	go func() { peak <- watchMemory(watch, procs) }()
+	peak := watchMemory(procs)
+	began := time.Now()
 	sent, cpu, err := b.send(first, n)
+	r.sent, r.took = sent, time.Since(began)
 	time.Sleep(time.Second) // for what is still on its way
-	stopWatch()
-	memory := <-peak
+	r.s = sample{perStream: float64(peak()) / 1e6 / float64(n), senderCPU: cpu.cpu().Seconds()}
 	if err != nil {
 		kill(procs)
-		return nil, err
+		return r, err
 	}
-	used, err := stopAll(procs)
-	if err != nil {
-		return nil, err
-	}
-	bytes, missing, err := count(dir, whole, sent, n)
-	if err != nil {
-		return nil, err
-	}
-	s := sample{perStream: float64(memory) / 1e6 / float64(n), lost: float64(missing), senderCPU: cpu.cpu().Seconds()}
-	s.use(used, bytes)
-	return s, nil
+	r.used, err = stopAll(procs)
+	return r, err
 }
 
 // sending is what the test source says at its end.
