@@ -36,24 +36,15 @@ func (b *bench) failover(ctx context.Context) (s sample, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	sender, err := p.send(b)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.settled(ctx, pick(b, 3, 1)); err != nil {
-		kill([]*process{sender})
-		return nil, err
-	}
 	killed := time.Now()
 	kill(p.procs[:1])
 	p.procs = p.procs[1:]
-	select {
-	case <-ctx.Done():
-	case <-time.After(pick(b, 20*time.Second, 6*time.Second)): // to notice takes 10 s
+	if err := pause(ctx, pick(b, 20*time.Second, 6*time.Second)); err != nil { // to notice takes 10 s
+		return nil, err
 	}
-	_, err = stopAll([]*process{sender})
+	_, err = stopAll(p.procs[1:])
 	time.Sleep(time.Second) // for what is still on its way
-	_, serr := stopAll(p.procs)
+	_, serr := stopAll(p.procs[:1])
 	p.procs = nil
 	if err := errors.Join(err, serr, ctx.Err()); err != nil {
 		return nil, err

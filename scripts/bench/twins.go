@@ -37,27 +37,18 @@ func (b *bench) twins(ctx context.Context) (s sample, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	sender, err := p.send(b)
-	if err != nil {
-		return nil, err
-	}
-	p.procs = append(p.procs, sender)
-	if err := p.settled(ctx, pick(b, 3, 1)); err != nil {
-		return nil, err
-	}
-	before, media := p.moved(), int64(0)
+	before := p.moved()
 	from, err := p.recorded(0)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(pick(b, time.Minute, 4*time.Second)):
+	if err := pause(ctx, pick(b, time.Minute, 4*time.Second)); err != nil {
+		return nil, err
 	}
 	after := p.moved()
 	to, err := p.recorded(0)
-	if media = to - from; err == nil && media <= 0 {
+	media := to - from
+	if err == nil && media <= 0 {
 		err = errors.New("nothing was recorded")
 	}
 	return sample{betweenTwins: 100 * float64(after-before) / float64(media), moved: float64(after-before) / 1e3}, err
@@ -71,33 +62,44 @@ type twins struct {
 	ports  int // first of two
 	addrs  [2]string
 	relays [2]*relay
-	procs  []*process // the nodes first
+	procs  []*process // the nodes, then the source
 }
 
-// startTwins starts the nodes and waits until both answer and hear.
+// startTwins starts the nodes and the source, and waits until both nodes have recorded
+// of it and follow each other.
 func (b *bench) startTwins(ctx context.Context) (*twins, error) {
 	dir, err := os.MkdirTemp(b.dir, "twins-")
 	if err != nil {
 		return nil, err
 	}
 	p := &twins{dir: dir, ports: freePorts(2)}
+	if err := p.start(ctx, b); err != nil {
+		return nil, errors.Join(err, p.stop())
+	}
+	return p, nil
+}
+
+func (p *twins) start(ctx context.Context, b *bench) (err error) {
 	for i := range 2 {
-		if p.addrs[i], err = freeAddr(); err == nil {
-			p.relays[i], err = newRelay(p.addrs[i])
+		if p.addrs[i], err = freeAddr(); err != nil {
+			return err
 		}
-		if err != nil {
-			return nil, errors.Join(err, p.stop())
+		if p.relays[i], err = newRelay(p.addrs[i]); err != nil {
+			return err
 		}
 	}
 	for i := range 2 {
 		if err := p.node(b, i); err != nil {
-			return nil, errors.Join(err, p.stop())
+			return err
 		}
 	}
 	if err := waitBound(ctx, p.procs, p.ports, 2); err != nil {
-		return nil, errors.Join(err, p.stop())
+		return err
 	}
-	return p, nil
+	if err := p.send(b); err != nil {
+		return err
+	}
+	return p.settled(ctx, pick(b, 3, 1))
 }
 
 // node starts a node.
@@ -113,7 +115,12 @@ func (p *twins) node(b *bench, i int) error {
 	if err != nil {
 		return err
 	}
-	proc, err := start(syscall.SIGTERM, b.twindvr, "supervise", path)
+	return p.run(b, "supervise", path)
+}
+
+// run starts twindvr, which ends when it is asked to.
+func (p *twins) run(b *bench, args ...string) error {
+	proc, err := start(syscall.SIGTERM, b.twindvr, args...)
 	if err == nil {
 		p.procs = append(p.procs, proc)
 	}
@@ -122,9 +129,9 @@ func (p *twins) node(b *bench, i int) error {
 
 func (p *twins) root(i int) string { return filepath.Join(p.dir, fmt.Sprint(i)) }
 
-// send starts the source, which ends when it is asked to.
-func (p *twins) send(b *bench) (*process, error) {
-	return start(syscall.SIGTERM, b.twindvr, "testsrc", "--json", "--bitrate", fmt.Sprint(b.bitrate), "--count", "2", fmt.Sprintf("udp://127.0.0.1:%d", p.ports))
+// send starts the source.
+func (p *twins) send(b *bench) error {
+	return p.run(b, "testsrc", "--json", "--bitrate", fmt.Sprint(b.bitrate), "--count", "2", fmt.Sprintf("udp://127.0.0.1:%d", p.ports))
 }
 
 // settled waits until each node has so many segments and follows the other.
