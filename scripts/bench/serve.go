@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
@@ -127,23 +124,14 @@ func (b *bench) copyMedia(ctx context.Context, root, dir string, paths []string)
 }
 
 func download(url, path string) error {
-	res, err := http.Get(url)
+	b, err := get(url)
 	if err != nil {
 		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, res.Status)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, res.Body)
-	return errors.Join(err, f.Close())
+	return os.WriteFile(path, b, 0o644)
 }
 
 // load loads a server with requests for all paths, over so many connections, and
@@ -174,12 +162,7 @@ func (b *bench) nginx(ctx context.Context, path, static string, cert *certificat
 	if err := os.WriteFile(conf, []byte(nginxConf(dir, addr, static, cert)), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start(syscall.SIGTERM, path, "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", conf)
-	if err != nil {
-		return nil, err
-	}
-	s := &server{process: p, addr: addr}
-	return s, s.wait(ctx)
+	return startServer(ctx, addr, path, "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", conf)
 }
 
 // nginxConf is a configuration without logs, with sendfile, and with all that is

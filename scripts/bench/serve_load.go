@@ -39,7 +39,12 @@ func (b *bench) serveM4F(ctx context.Context, root string, flags ...string) (*se
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(syscall.SIGTERM, b.twindvr, append([]string{"serve-m4f", root, "--listen", addr}, flags...)...)
+	return startServer(ctx, addr, b.twindvr, append([]string{"serve-m4f", root, "--listen", addr}, flags...)...)
+}
+
+// startServer starts a program that serves at an address, and returns when it answers.
+func startServer(ctx context.Context, addr, name string, args ...string) (*server, error) {
+	p, err := start(syscall.SIGTERM, name, args...)
 	if err != nil {
 		return nil, err
 	}
