@@ -333,25 +333,36 @@ func (s *Stream) viewOf(h hour) ([]Element, error) {
 }
 
 func (c *hourCache) view(h hour) ([]Element, cacheVersion, error) {
-	vs, err := c.versions(h)
+	v, vs, err := c.viewed(h)
+	return v.els, vs, err
+}
+
+// hourView is the view of an hour.
+type hourView struct {
+	els   []Element
+	plain bool // it is the hour's records as they are
+}
+
+// viewed is view, and says how the view came about.
+func (c *hourCache) viewed(h hour) (v hourView, vs cacheVersion, err error) {
+	vs, err = c.versions(h)
 	if err != nil || vs[1] == 0 { // nothing there
-		return nil, vs, err
+		return v, vs, err
 	}
 	key := cacheKey{c, h, kindView}
 	if v, ok := shared.get(key, vs); ok {
-		return v.([]Element), vs, nil
+		return v.(hourView), vs, nil
 	}
 	all, err := c.around(h, vs)
 	if err != nil {
-		return nil, vs, err
+		return v, vs, err
 	}
 	recs := near(all, h)
-	els, ok := plainView(recs, h)
-	if !ok {
-		els = inHour(view(recs), h)
+	if v.els, v.plain = plainView(recs, h); !v.plain {
+		v.els = inHour(view(recs), h)
 	}
-	shared.put(key, vs, els, len(els)*224+64)
-	return els, vs, nil
+	shared.put(key, vs, v, len(v.els)*224+64)
+	return v, vs, nil
 }
 
 // versions returns those of the hour before, the hour, and the one after.
@@ -437,45 +448,20 @@ func (c *hourCache) summaryAndEnds(h hour) (sum Hour, begins, ends m4f.UTC, err 
 	}
 	st := c.state[h]
 	if st == nil { // pruned meanwhile
-		return summarize(h, nil), 0, 0, nil
+		sum, _ = summarize(h, hourView{})
+		return sum, 0, 0, nil
 	}
 	if !st.haveSum || st.sumOf != vs {
-		els, vs, err := c.view(h)
+		v, vs, err := c.viewed(h)
 		if err != nil {
 			return Hour{}, 0, 0, err
 		}
-		st.sum, st.sumOf, st.haveSum = summarize(h, els), vs, true
-		st.begins, st.ends = 0, 0
-		if len(els) > 0 {
-			st.begins = els[0].UTC.Add(els[0].Parts[0].From)
-		}
-		for i := range els {
-			st.ends = max(st.ends, els[i].UTC.Add(els[i].Parts[len(els[i].Parts)-1].To))
-		}
+		sum, k := summarize(h, v)
+		c.keepSketch(h, vs, k)
+		st.sum, st.sumOf, st.haveSum = sum, vs, true
+		st.begins, st.ends = k.begins, k.ends
 	}
 	return st.sum, st.begins, st.ends, nil
-}
-
-func summarize(h hour, els []Element) Hour {
-	out := Hour{Start: h.start(), Segments: len(els)}
-	sum := sha256.New()
-	for i := range els {
-		e := &els[i]
-		var flags byte
-		if e.Damaged() {
-			flags |= 1
-			out.Damaged++
-		}
-		if e.Partial() {
-			flags |= 2
-			out.Partial++
-		}
-		out.Bytes += int64(e.Length)
-		sum.Write(e.ID[:])
-		sum.Write([]byte{flags})
-	}
-	sum.Sum(out.Digest[:0])
-	return out
 }
 
 // cacheBytes bounds what all streams of the process remember of their records.

@@ -50,6 +50,9 @@ where that is a stream. Streams are found as they are asked for.
   GET /STREAM/m4f/info            what there is of the stream, as JSON
   GET /STREAM/m4f/changes         segments as they are added, one JSON object a line
   GET /STREAM/m4f/hours           what each UTC hour holds
+  GET /STREAM/m4f/minutes         digests of the minutes of each hour
+  GET /STREAM/m4f/outline         as much of the segments of a span as a comparison
+                                  needs
   GET /STREAM/m4f/segments        the segments of a span (?from= &to=)
   GET /STREAM/m4f/coverage        how much of a span is there, and in which state
                                   (?from= &to= &step=)

@@ -328,7 +328,6 @@ func (l *Live) clean() {
 // Hours asks for the hours of the peer's view that overlap a span.
 func (c *Client) Hours(ctx context.Context, from, to m4f.UTC) ([]archive.Hour, error) {
 	var hours []archive.Hour
-	const hourTicks = 3600 * m4f.Timescale
 	err := c.lines(ctx, "hours", span(from, to), maxHours, func(line []byte) error {
 		var w Hour
 		if err := json.Unmarshal(line, &w); err != nil {

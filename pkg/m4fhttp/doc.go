@@ -10,6 +10,8 @@
 //	info                    Info: tracks, target duration, ends, horizon, state
 //	changes?cursor=         Change, one a line, endless
 //	hours?from=&to=         Hour, one a line: the UTC hours of the view
+//	minutes?from=&ranges=   Minutes, one a line: digests of the minutes of hours of the view
+//	outline?from=&ranges=   Outline, one a line: what a comparison wants to know of the view's segments
 //	segments?from=&to=      Record, one a line: the view's segments, in playing order
 //	coverage?from=&to=&step=     CoverageLine, one a line: the view's stretches by state, and kept spans
 //	media/IDENTITY          one segment as M4F
@@ -23,6 +25,12 @@
 // From and to are RFC 3339 or Unix seconds; an hour or a segment belongs to a
 // span that it overlaps. Without from it begins at the beginning, without to it
 // ends at the end.
+//
+// Who compares two views asks for hours, then for the minutes of those whose digests
+// differ, and then for an outline of those minutes that do: of some hundred kilobytes
+// where a thousand segments of a month differ. Ranges are seconds behind from,
+// FROM-TO,FROM-TO with TO not included, in order, 400 at most; in place of them both
+// also take to. Neither is compressed. A node of an older version answers with 404.
 //
 // coverage tells how long what there is of a span lasts, without its segments: it
 // is what a timeline is drawn of. Stretches shorter than step seconds are merged.
@@ -50,7 +58,7 @@
 // answered with 404; a node of an older version answers so to all of salvage.
 //
 // JSON is compact and lists are one object a line (application/x-ndjson),
-// compressed with gzip where that is accepted. Media has a known length, an
+// compressed with gzip where that is accepted and of use. Media has a known length, an
 // ETag, and is served by ranges (RFC 9110 14.2, one at a time). Its header boxes
 // have the flags that the view has.
 //

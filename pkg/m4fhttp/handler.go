@@ -158,7 +158,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, key string) erro
 	}
 	serve, allowed := h.route(what)
 	if serve == nil {
-		return problemf(http.StatusNotFound, "there is no m4f/%s; there is info, changes, hours, segments, coverage, media, live and salvage", clip(what))
+		return problemf(http.StatusNotFound, "there is no m4f/%s; there is info, changes, hours, minutes, outline, segments, coverage, media, live and salvage", clip(what))
 	}
 	for key, values := range query {
 		if !strings.Contains(allowed, key+" ") {
@@ -194,6 +194,10 @@ func (h *Handler) route(what string) (serve func(*request) error, allowed string
 		return h.endless(h.serveChanges), "cursor "
 	case "hours":
 		return h.serveHours, "from to "
+	case "minutes":
+		return h.serveMinutes, "from to ranges "
+	case "outline":
+		return h.serveOutline, "from to ranges "
 	case "segments":
 		return h.serveSegments, "from to "
 	case "coverage":

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twindvr/twindvr/pkg/archive"
@@ -25,18 +26,20 @@ type lineWriter struct {
 	enc *json.Encoder
 }
 
-// newLineWriter starts an answer. Endless ones are not compressed: each line
-// goes out at once.
-func newLineWriter(q *request, endless bool) *lineWriter {
+// newLineWriter starts an answer. Plain ones are not compressed: endless ones, of which
+// each line goes out at once, and those of digests, of which compressing takes more
+// time than it saves.
+func newLineWriter(q *request, plain bool) *lineWriter {
 	h := q.w.Header()
 	h.Set("Content-Type", linesType)
 	l := &lineWriter{w: q.w}
 	out := io.Writer(timelyWriter{q.w})
-	if !endless {
+	if !plain {
 		h.Set("Vary", "Accept-Encoding")
 		if TakesGzip(q.r) {
 			h.Set("Content-Encoding", "gzip")
-			l.gz = gzip.NewWriter(out)
+			l.gz = gzips.Get().(*gzip.Writer)
+			l.gz.Reset(out)
 			out = l.gz
 		}
 	}
@@ -79,8 +82,14 @@ func (l *lineWriter) end() error {
 	if err := l.buf.Flush(); err != nil || l.gz == nil {
 		return err
 	}
-	return l.gz.Close()
+	err := l.gz.Close()
+	gzips.Put(l.gz)
+	l.gz = nil
+	return err
 }
+
+// gzips are used again: each has 800 kB, which is more than most lists.
+var gzips = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 
 // serveHours answers with the hours of the view that overlap a span.
 func (h *Handler) serveHours(q *request) error {

@@ -17,7 +17,7 @@ const (
 	packetsType = "video/mp2t"
 	numbersType = "application/octet-stream"
 
-	// maxRanges is how many ranges of packets one request may name: their text
+	// maxRanges is how many ranges one request may name: their text
 	// stays well below maxHeader.
 	maxRanges = 400
 	// salvageMemory bounds the bytes of salvage that are in memory for all
@@ -151,7 +151,7 @@ func (h *Handler) withCopy(q *request, name string, fn func(*salvage.Copy, []sal
 	if err != nil {
 		return salvageProblem(err)
 	}
-	ranges, err := parseRanges(q.query.Get("ranges"), e.Len())
+	ranges, err := parseRanges(q.query.Get("ranges"), e.Len(), "packets")
 	if err != nil {
 		return err
 	}
@@ -180,9 +180,9 @@ func salvageProblem(err error) error {
 	return err
 }
 
-// parseRanges reads ranges of packets, FROM-TO each, TO not included, in order
-// and without overlap. Without any it is all n packets.
-func parseRanges(text string, n int) ([]salvage.Range, error) {
+// parseRanges reads ranges of packets, or of what is named, FROM-TO each, TO not
+// included, in order and without overlap. Without any it is all n of them.
+func parseRanges(text string, n int, what string) ([]salvage.Range, error) {
 	if text == "" {
 		return []salvage.Range{{From: 0, To: n}}, nil
 	}
@@ -196,7 +196,7 @@ func parseRanges(text string, n int) ([]salvage.Range, error) {
 		from, ferr := strconv.ParseUint(first, 10, 31)
 		to, terr := strconv.ParseUint(end, 10, 31)
 		if ferr != nil || terr != nil || int(from) < at || to <= from || int(to) > n {
-			return nil, problemf(http.StatusBadRequest, "%s is no range here; write FROM-TO in packets, TO not included, in order, up to %d", clip(word), n)
+			return nil, problemf(http.StatusBadRequest, "%s is no range here; write FROM-TO in %s, TO not included, in order, up to %d", clip(word), what, n)
 		}
 		out = append(out, salvage.Range{From: int(from), To: int(to)})
 		at = int(to)

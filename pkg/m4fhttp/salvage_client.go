@@ -26,8 +26,8 @@ const (
 	maxListedItems = 1 << 21
 	// What a hash and a block take in a list, see the package salvage.
 	hashBytes, blockBytes = 4, 10
-	// rangesText is how many bytes of ranges a client puts into one request.
-	rangesText = 4 << 10
+	// maxRangesText is how many bytes of ranges a client puts into one request.
+	maxRangesText = 4 << 10
 )
 
 // Salvage asks for the peer's entries of salvage that are for segments of a
@@ -134,18 +134,13 @@ func (p *SalvageCopy) Packets(ctx context.Context, ranges []salvage.Range) ([]by
 // requests as that takes.
 func (p *SalvageCopy) ranges(ctx context.Context, what string, each int64, ranges []salvage.Range, fn func([]byte) error) error {
 	for len(ranges) > 0 {
-		var text strings.Builder
-		packets, n := int64(0), 0
-		for ; n < len(ranges) && n < maxRanges && text.Len() < rangesText; n++ {
-			r := ranges[n]
-			if n > 0 {
-				text.WriteByte(',')
-			}
-			text.WriteString(strconv.Itoa(r.From) + "-" + strconv.Itoa(r.To))
+		text, n := rangesText(ranges)
+		packets := int64(0)
+		for _, r := range ranges[:n] {
 			packets += int64(r.To - r.From)
 		}
 		ranges = ranges[n:]
-		body, err := p.get(ctx, what, url.Values{"ranges": {text.String()}}, func(size int64) bool { return size == packets*each })
+		body, err := p.get(ctx, what, url.Values{"ranges": {text}}, func(size int64) bool { return size == packets*each })
 		if err != nil {
 			return err
 		}
@@ -154,6 +149,19 @@ func (p *SalvageCopy) ranges(ctx context.Context, what string, each int64, range
 		}
 	}
 	return nil
+}
+
+// rangesText is how the first of some ranges are named in a request, and how many
+// of them are.
+func rangesText(ranges []salvage.Range) (text string, n int) {
+	var b strings.Builder
+	for ; n < len(ranges) && n < maxRanges && b.Len() < maxRangesText; n++ {
+		if n > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.Itoa(ranges[n].From) + "-" + strconv.Itoa(ranges[n].To))
+	}
+	return b.String(), n
 }
 
 // get asks for something of the entry. Its length is the peer's to say, and to

@@ -458,7 +458,7 @@ func FuzzPacketRanges(f *testing.F) {
 		if n < 1 || n > salvage.MaxPackets {
 			return
 		}
-		ranges, err := parseRanges(text, n)
+		ranges, err := parseRanges(text, n, "packets")
 		if err != nil {
 			if StatusOf(err) != http.StatusBadRequest {
 				t.Fatal(err)

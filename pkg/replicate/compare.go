@@ -67,14 +67,29 @@ type piece struct {
 	a, b     int
 }
 
+// found is what was found in a window.
+type found struct {
+	spans []Span
+	// Of segments at the window's edges, those of the first span that begin before
+	// it, or nearly so, and those of the last span that end behind it: they may be
+	// counted in two windows that touch.
+	early, late []counted
+}
+
+// counted is a segment that is counted in a span.
+type counted struct {
+	id         m4f.Identity
+	start, end m4f.UTC
+	bytes      int64
+}
+
 // compare finds where two views differ inside a window. The elements should
-// reach somewhat beyond it, so that segments at its edges are recognised; those
-// that start before the window are counted only if first is set.
-func compare(a, b []archive.Element, from, to m4f.UTC, first bool) []Span {
+// reach somewhat beyond it, so that segments at its edges are recognised.
+func compare(a, b []archive.Element, from, to m4f.UTC) found {
 	c := &comparison{a: a, b: b}
 	c.match()
 	c.overlay(c.timeline(a, nil), c.timeline(b, c.shifts()), from, to)
-	return c.spans(from, first)
+	return c.found(from, to)
 }
 
 // match pairs elements of one identity that are dated less than sameWithin
@@ -225,10 +240,10 @@ func (c *comparison) op(p piece) Op {
 	return Differs
 }
 
-// spans turns pieces into spans. Slivers come from edges that lie some
+// found turns pieces into spans. Slivers come from edges that lie some
 // milliseconds apart and are dropped, but for elements that would not be
 // mentioned at all without them.
-func (c *comparison) spans(from m4f.UTC, first bool) []Span {
+func (c *comparison) found(from, to m4f.UTC) found {
 	keep := make([]bool, len(c.pieces))
 	seenA, seenB := map[int]bool{}, map[int]bool{}
 	mention := func(k int) {
@@ -253,13 +268,13 @@ func (c *comparison) spans(from m4f.UTC, first bool) []Span {
 			mention(k)
 		}
 	}
-	m := merger{first: first, from: from}
+	m := merger{from: from, to: to}
 	for k, p := range c.pieces {
 		if keep[k] {
 			m.add(c, p)
 		}
 	}
-	return m.list
+	return m.found
 }
 
 // hasEqual says whether b has an element of a, of the same quality.
@@ -270,21 +285,20 @@ func (c *comparison) hasEqual(i int) bool {
 
 // merger joins pieces of one kind that follow each other.
 type merger struct {
-	first bool
-	from  m4f.UTC
-	list  []Span
-	last  map[int]bool // elements counted in the last span
+	found
+	from, to m4f.UTC      // of the window
+	last     map[int]bool // elements counted in the last span
 }
 
 func (m *merger) add(c *comparison, p piece) {
 	op := c.op(p)
-	n := len(m.list)
-	if n == 0 || m.list[n-1].Op != op || p.from-m.list[n-1].To > sliver {
-		m.list = append(m.list, Span{Op: op, From: p.from})
-		m.last = map[int]bool{}
+	n := len(m.spans)
+	if n == 0 || m.spans[n-1].Op != op || p.from-m.spans[n-1].To > sliver {
+		m.spans = append(m.spans, Span{Op: op, From: p.from})
+		m.last, m.late = map[int]bool{}, nil
 		n++
 	}
-	s := &m.list[n-1]
+	s := &m.spans[n-1]
 	s.To = p.to
 	view, at := c.b, p.b
 	if op == OnlyA || op == ABetter {
@@ -298,9 +312,19 @@ func (m *merger) add(c *comparison, p piece) {
 			s.arrived = max(s.arrived, e.view[e.at].Arrived)
 		}
 	}
-	if e := &view[at]; !m.last[at] && (m.first || e.UTC >= m.from) {
-		s.Segments++
-		s.Bytes += int64(e.Length)
+	if m.last[at] {
+		return
 	}
 	m.last[at] = true
+	e := &view[at]
+	s.Segments++
+	s.Bytes += int64(e.Length)
+	// Whether it is at an edge one archive may date otherwise than the other.
+	x := counted{e.ID, e.UTC, e.End(), int64(e.Length)}
+	if n == 1 && x.start < m.from+sameWithin {
+		m.early = append(m.early, x)
+	}
+	if x.end > m.to-sameWithin {
+		m.late = append(m.late, x)
+	}
 }

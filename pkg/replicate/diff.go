@@ -36,7 +36,8 @@ type DiffOptions struct {
 
 // Diff compares the views of two archives and returns where they differ, in
 // order of time. What it costs follows from what differs: hours are compared by
-// their digests, and only hours with different ones by their segments.
+// their digests, those with different ones by their minutes', and only minutes with
+// different ones by their segments.
 func Diff(ctx context.Context, a, b Side, o DiffOptions) ([]Span, error) {
 	d := &differ{a: a, b: b, DiffOptions: o}
 	spans, err := d.compare(ctx)
@@ -90,23 +91,33 @@ func (d *differ) compare(ctx context.Context) ([]Span, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Hours are listed some at a time, and taken in order.
-	results := make([][]Span, len(hours))
+	windows, narrowed := d.narrow(ctx, hours)
+	if !narrowed {
+		for i := range hours {
+			windows = append(windows, windowOf(hours, i, d.From, d.To))
+		}
+	}
+	// Windows are listed some at a time, and taken in order.
+	batches := batchesOf(windows)
+	results := make([][]found, len(batches))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
-	for i := range hours {
+	for i := range batches {
 		g.Go(func() (err error) {
-			results[i], err = d.compareHour(gctx, windowOf(hours, i, d.From, d.To), i == 0)
+			results[i], err = d.compareWindows(gctx, batches[i], narrowed)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	var spans []Span
-	for _, r := range results {
-		spans = join(spans, r)
+	var all found
+	for _, list := range results {
+		for _, f := range list {
+			all.join(f)
+		}
 	}
+	spans := all.spans
 	more, err := d.mergeable(ctx)
 	spans = append(spans, more...)
 	slices.SortStableFunc(spans, func(x, y Span) int { return cmp.Compare(x.From, y.From) })
@@ -201,24 +212,84 @@ func windowOf(hours []hourPair, i int, from, to m4f.UTC) window {
 	return w
 }
 
-// compareHour compares the segments of one hour, as far as they lie in the
-// window.
-func (d *differ) compareHour(ctx context.Context, w window, first bool) ([]Span, error) {
-	if w.from >= w.to {
-		return nil, nil
+// batchesOf takes windows together that are listed at once: as many as two hours of
+// segments are in.
+func batchesOf(windows []window) [][]window {
+	var list [][]window
+	lasts := int64(0)
+	for i, w := range windows {
+		if lasts += int64(w.to - w.from); i == 0 || lasts > 2*hour {
+			list, lasts = append(list, nil), int64(w.to-w.from)
+		}
+		list[len(list)-1] = append(list[len(list)-1], w)
 	}
-	// Somewhat more is listed, so that a segment that one side dates a little
-	// outside the window is recognised.
-	from, to := max(w.from.Add(-2*sameWithin), 1), w.to.Add(2*sameWithin)
-	a, b, err := both(ctx, d.a, d.b, func(ctx context.Context, s Side) ([]archive.Element, error) { return s.Segments(ctx, from, to) })
+	return list
+}
+
+// compareWindows compares the segments that lie in some windows: by outlines, or
+// where a side does not know of them by all that is known of the segments.
+func (d *differ) compareWindows(ctx context.Context, windows []window, outlines bool) ([]found, error) {
+	windows = slices.DeleteFunc(windows, func(w window) bool { return w.from >= w.to })
+	lists, of := listing(windows)
+	a, b, err := both(ctx, d.a, d.b, func(ctx context.Context, s Side) ([][]archive.Element, error) {
+		if outlines {
+			return s.(minuter).Outline(ctx, lists)
+		}
+		all := make([][]archive.Element, len(lists))
+		for i, l := range lists {
+			var err error
+			if all[i], err = s.Segments(ctx, l.From, l.To); err != nil {
+				return nil, err
+			}
+		}
+		return all, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	spans := compare(a, b, w.from, w.to, first)
-	if len(spans) == 0 {
-		d.Known.add(w.hour)
+	results := make([]found, len(windows))
+	for i, w := range windows {
+		results[i] = compare(a[of[i]], b[of[i]], w.from, w.to)
+		if len(results[i].spans) == 0 {
+			d.Known.add(w.hour)
+		}
 	}
-	return spans, nil
+	return results, nil
+}
+
+// listing returns what is listed for some windows, in whole seconds and without
+// overlap, and which of it is for each of them. It is somewhat more than they are, so
+// that a segment that one side dates a little outside is recognised.
+func listing(windows []window) (lists []archive.Window, of []int) {
+	for _, w := range windows {
+		l := archive.Window{From: w.from.Add(-2 * sameWithin), To: w.to.Add(2*sameWithin + m4f.Timescale - 1)}
+		l.From, l.To = max(l.From-l.From%m4f.Timescale, m4f.Timescale), l.To-l.To%m4f.Timescale
+		if n := len(lists); n > 0 && l.From <= lists[n-1].To {
+			lists[n-1].To = max(l.To, lists[n-1].To)
+		} else {
+			lists = append(lists, l)
+		}
+		of = append(of, len(lists)-1)
+	}
+	return lists, of
+}
+
+// join appends what was found in the window behind, and makes one of two spans that are
+// one but for the border between them.
+func (f *found) join(next found) {
+	n := len(f.spans)
+	if f.spans = join(f.spans, next.spans); n > 0 && len(f.spans) < n+len(next.spans) {
+		s := &f.spans[n-1]
+		for _, e := range next.early { // it was counted already
+			if slices.Contains(f.late, e) {
+				s.Segments--
+				s.Bytes -= e.bytes
+			}
+		}
+	}
+	if len(next.spans) > 0 {
+		f.late = next.late
+	}
 }
 
 // join appends spans to those ahead of them, and makes one of two that are one

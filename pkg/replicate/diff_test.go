@@ -161,7 +161,7 @@ func TestDiffProperty(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := archive.View(records(t, "a")), archive.View(records(t, "b"))
-		spans := compare(a, b, epoch.Add(-length), epoch.Add(20*length), true)
+		spans := compare(a, b, epoch.Add(-length), epoch.Add(20*length)).spans
 		if got, want := len(spans) == 0, equal(a, b); got != want {
 			t.Fatalf("no difference: %v, equal views: %v\n%s\n%v\n%v", got, want, text(spans), a, b)
 		}
@@ -175,7 +175,7 @@ func TestDiffProperty(t *testing.T) {
 		}
 		// The other way round it is the same with the operators turned.
 		turn := map[Op]Op{OnlyA: OnlyB, OnlyB: OnlyA, ABetter: BBetter, BBetter: ABetter, Differs: Differs}
-		back := compare(b, a, epoch.Add(-length), epoch.Add(20*length), true)
+		back := compare(b, a, epoch.Add(-length), epoch.Add(20*length)).spans
 		if len(back) != len(spans) {
 			t.Fatalf("%s\nturned round: %s", text(spans), text(back))
 		}
@@ -254,8 +254,8 @@ type laggard struct {
 	done bool
 }
 
-func (l *laggard) Segments(ctx context.Context, from, to m4f.UTC) ([]archive.Element, error) {
-	list, err := l.Dir.Segments(ctx, from, to)
+func (l *laggard) Outline(ctx context.Context, windows []archive.Window) ([][]archive.Element, error) {
+	list, err := l.Dir.Outline(ctx, windows)
 	if !l.done {
 		l.done = true
 		l.then()
