@@ -2,6 +2,8 @@ package archive
 
 import (
 	"context"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -10,10 +12,15 @@ import (
 )
 
 const (
-	// rescan is how often a follower looks even if nothing was reported, and
-	// pollInterval how often where nothing can be.
-	rescan       = time.Second
-	pollInterval = 50 * time.Millisecond
+	// rescan is how often a watch looks at the file even if nothing was reported, and
+	// pollInterval how often where nothing can be; where there is no file yet, that
+	// becomes longer, up to absentInterval.
+	rescan         = time.Second
+	pollInterval   = 50 * time.Millisecond
+	absentInterval = 400 * time.Millisecond
+	// relook is how often its user reads the file though it looks the same: a network
+	// file system may tell of its size and time late.
+	relook = 10 * time.Second
 )
 
 // watcher reports writes to files, by any process. All watches of the process
@@ -38,6 +45,7 @@ var files = &watcher{files: make(map[string]*watchedFile)}
 type watch struct {
 	w    *watcher
 	path string
+	seen fs.FileInfo // at the last next; nil: no file
 }
 
 // watchFile watches a file, which need not exist yet. It never fails: where the
@@ -109,37 +117,61 @@ func (w *watcher) notify(path string, op fsnotify.Op) {
 // next returns a channel that is closed at the next change. Take it before
 // looking at the file.
 func (x *watch) next() <-chan struct{} {
+	x.seen, _ = os.Stat(x.path)
 	x.w.mu.Lock()
 	defer x.w.mu.Unlock()
 	return x.w.files[x.path].changed
 }
 
-// wait returns when the channel is closed, when it is time to look again
-// anyway, or with ctx's error.
+// wait returns when the channel is closed, when the file does not look as it did
+// or it is time to read it anyway, or with ctx's error.
 func (x *watch) wait(ctx context.Context, changed <-chan struct{}) error {
-	t := time.NewTimer(x.interval())
-	defer t.Stop()
-	select {
-	case <-changed:
-	case <-t.C:
-	case <-ctx.Done():
-		return ctx.Err()
+	interval := pollInterval
+	for end := time.Now().Add(relook); time.Now().Before(end); {
+		native, polls := x.native()
+		if x.differs() {
+			return nil
+		}
+		d := interval
+		switch {
+		case native:
+			d = rescan
+		case x.seen == nil && !polls:
+			interval = min(2*interval, absentInterval)
+		}
+		t := time.NewTimer(d)
+		select {
+		case <-changed:
+			t.Stop()
+			return nil
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
 	}
 	return nil
 }
 
-func (x *watch) interval() time.Duration {
+// differs says whether the file does not look as it did.
+func (x *watch) differs() bool {
+	now, _ := os.Stat(x.path)
+	if now == nil || x.seen == nil {
+		return (now == nil) != (x.seen == nil)
+	}
+	return now.Size() != x.seen.Size() || !now.ModTime().Equal(x.seen.ModTime()) || !os.SameFile(now, x.seen)
+}
+
+// native says whether the system reports changes, and polls whether it does of no
+// file at all.
+func (x *watch) native() (native, polls bool) {
 	x.w.mu.Lock()
 	defer x.w.mu.Unlock()
 	f := x.w.files[x.path]
 	if !f.native && x.w.fs != nil {
 		f.native = x.w.fs.Add(x.path) == nil
-		return pollInterval // it may have changed before the watch began
 	}
-	if !f.native {
-		return pollInterval
-	}
-	return rescan
+	return f.native, x.w.fs == nil
 }
 
 // close ends the watch, and the goroutine with the last one.
