@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -34,6 +35,17 @@ type extent struct {
 // those that were set aside. It stops at the last whole segment. An extent that
 // is not there is an empty one.
 func (s *Stream) loadExtent(h hour, name extentName) (*extent, error) {
+	return s.loadExtentIn(new(extentBuffers), h, name)
+}
+
+// extentBuffers are what an extent is read into. What is read is good until the next is.
+type extentBuffers struct {
+	index   bytes.Buffer
+	records []indexRecord
+}
+
+// loadExtentIn is loadExtent that uses buffers.
+func (s *Stream) loadExtentIn(b *extentBuffers, h hour, name extentName) (*extent, error) {
 	media, err := fsx.Open(s.fs, s.extentPath(h, name, mediaExt))
 	if isNotExist(err) {
 		return &extent{}, nil
@@ -42,7 +54,7 @@ func (s *Stream) loadExtent(h hour, name extentName) (*extent, error) {
 		return nil, err
 	}
 	defer media.Close()
-	index, err := s.readIndex(h, name)
+	index, err := s.readIndexIn(&b.index, h, name)
 	if err != nil {
 		return nil, err
 	}
@@ -50,52 +62,79 @@ func (s *Stream) loadExtent(h hour, name extentName) (*extent, error) {
 	if err != nil {
 		return nil, err
 	}
-	x, err := parseExtent(media, st, index)
-	if err != nil {
+	x := &extent{records: b.records[:0]}
+	if err := x.parse(media, st, index); err != nil {
 		return nil, err
 	}
+	b.records = x.records
 	bad, err := s.readBad(h, name)
 	if err != nil {
 		return nil, err
 	}
-	x.records = slices.DeleteFunc(x.records, func(r indexRecord) bool {
-		return bad[r.number] || hourOf(r.UTC) != h
-	})
+	begins, ends := h.start(), (h + 1).start()
+	aside := func(r *indexRecord) bool { return r.UTC < begins || r.UTC >= ends || bad[r.number] }
+	kept := 0
+	for i := range x.records {
+		if r := &x.records[i]; !aside(r) {
+			if kept < i {
+				x.records[kept] = *r
+			}
+			kept++
+		}
+	}
+	x.records = x.records[:kept]
 	return x, nil
 }
 
 // parseExtent returns the records of all whole segments.
 func parseExtent(media fsx.File, st fs.FileInfo, index []byte) (*extent, error) {
+	x := &extent{}
+	return x, x.parse(media, st, index)
+}
+
+// parse is parseExtent, into an extent that may have memory for records.
+func (x *extent) parse(media fsx.File, st fs.FileInfo, index []byte) error {
 	if head, err := parseIndexHeader(index); err == nil {
-		return parseExtentAs(media, st, index[indexHeaderSize:], head)
+		return x.parseAs(media, st, index[indexHeaderSize:], head)
 	}
 	n, err := findInit(media, st.Size())
 	if err != nil || n == 0 {
-		return &extent{initLen: n, size: st.Size()}, err
+		x.initLen, x.size = n, st.Size()
+		return err
 	}
-	return parseExtentAs(media, st, nil, indexHeader{initLength: n})
+	return x.parseAs(media, st, nil, indexHeader{initLength: n})
 }
 
 // parseExtentAs is parseExtent with an index header that is known; index are the
 // records behind it.
 func parseExtentAs(media fsx.File, st fs.FileInfo, index []byte, head indexHeader) (*extent, error) {
-	x := &extent{init: head.init, initLen: head.initLength, size: st.Size()}
-	return x, x.fill(index, &headerScan{f: media, size: st.Size(), arrived: st.ModTime().UnixMilli(), origin: head.origin, input: head.input})
+	x := &extent{}
+	return x, x.parseAs(media, st, index, head)
+}
+
+func (x *extent) parseAs(media fsx.File, st fs.FileInfo, index []byte, head indexHeader) error {
+	x.init, x.initLen, x.size = head.init, head.initLength, st.Size()
+	return x.fill(index, &headerScan{f: media, size: st.Size(), arrived: st.ModTime().UnixMilli(), origin: head.origin, input: head.input})
 }
 
 func (s *Stream) readIndex(h hour, name extentName) ([]byte, error) {
+	return s.readIndexIn(new(bytes.Buffer), h, name)
+}
+
+// readIndexIn is readIndex into a buffer.
+func (s *Stream) readIndexIn(b *bytes.Buffer, h hour, name extentName) ([]byte, error) {
 	const limit = indexHeaderSize + maxRecordsExtent*indexRecordSize
-	index, err := fsx.ReadFile(s.fs, s.extentPath(h, name, indexExt), limit)
+	err := fsx.ReadInto(b, s.fs, s.extentPath(h, name, indexExt), limit)
 	if isNotExist(err) || errors.Is(err, fsx.ErrTooLong) || errors.Is(err, syscall.EIO) {
 		return nil, nil // the extent tells the same
 	}
-	return index, err
+	return b.Bytes(), err
 }
 
 // fill takes the good records of the index, and scans the extent for what is
 // between them and behind the last.
 func (x *extent) fill(index []byte, sc *headerScan) error {
-	x.records = make([]indexRecord, 0, len(index)/indexRecordSize)
+	x.records = slices.Grow(x.records, len(index)/indexRecordSize)
 	at := int64(x.initLen)
 	var number uint32
 	for i := 0; len(index) >= indexRecordSize; i++ {

@@ -37,6 +37,7 @@ type hourCache struct {
 	list   []hour
 	listed time.Time
 	state  map[hour]*hourState
+	doubts int // how often hours were found dirty
 
 	// doubted are hours of which a segment was taken back that readers may have
 	// seen. They have a lock of their own, which nobody keeps: a writer never
@@ -84,6 +85,7 @@ func (c *hourCache) doubt(h hour) {
 func (c *hourCache) settle() {
 	c.doubtMu.Lock()
 	defer c.doubtMu.Unlock()
+	c.doubts += len(c.doubted)
 	for _, h := range c.doubted {
 		if st := c.state[h]; st != nil {
 			st.dirty = true
@@ -105,6 +107,7 @@ func (c *hourCache) refresh() error {
 	defer r.close()
 	if r.lineage != c.seenID || c.seen > r.size || c.seen < r.base {
 		// Another file, or the first look: every hour is read afresh anyway.
+		c.doubts++
 		for _, st := range c.state {
 			st.dirty = true
 		}
@@ -123,6 +126,7 @@ func (c *hourCache) refresh() error {
 			return nil
 		}
 		off = next
+		c.doubts++
 		st := c.state[ch.hour]
 		if st != nil {
 			st.dirty = true
@@ -210,19 +214,34 @@ func (c *hourCache) versionOf(h hour) (version, error) {
 	if err != nil {
 		return 0, err
 	}
-	before := st.version
-	st.dirty, st.checked, st.version, st.files = false, now, 0, files
-	if len(files) > 0 {
-		sum := fnv.New64a()
-		for _, f := range files {
-			var b [8]byte
-			binary.BigEndian.PutUint64(b[:], f.sig)
-			sum.Write(b[:])
-		}
-		st.version = version(sum.Sum64() | 1)
+	return c.looked(h, files, now), nil
+}
+
+// looked takes note of what is in an hour's directory since a look at it that began
+// now. Callers hold mu.
+func (c *hourCache) looked(h hour, files []extentFile, now time.Time) version {
+	st := c.state[h]
+	if st == nil {
+		st = &hourState{}
+		c.state[h] = st
 	}
+	before := st.version
+	st.dirty, st.checked, st.version, st.files = false, now, versionOfFiles(files), files
 	st.grows = st.grows || before != 0 && st.version != before
-	return st.version, nil
+	return st.version
+}
+
+func versionOfFiles(files []extentFile) version {
+	if len(files) == 0 {
+		return 0
+	}
+	sum := fnv.New64a()
+	for _, f := range files {
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], f.sig)
+		sum.Write(b[:])
+	}
+	return version(sum.Sum64() | 1)
 }
 
 // extentFile is an extent in an hour's directory.
@@ -270,28 +289,92 @@ func (s *Stream) hourFiles(h hour) ([]extentFile, error) {
 	return out, nil
 }
 
+// hourRecords is what the extents of an hour hold, as they have it one after the other.
+type hourRecords struct {
+	recs    []stored
+	sorted  bool // by UTC, of which no two have the same
+	longest m4f.UTC
+}
+
 // recordsOf returns what the extents of an hour hold. The result is shared.
 // Callers hold mu.
 func (c *hourCache) recordsOf(h hour, v version) ([]stored, error) {
+	r, err := c.records(h, v)
+	return r.recs, err
+}
+
+// noRecords are those of an hour without any.
+var noRecords = &hourRecords{sorted: true}
+
+// records is recordsOf, with what is known of them as a whole. It is never nil.
+func (c *hourCache) records(h hour, v version) (*hourRecords, error) {
 	if v == 0 {
-		return nil, nil
+		return noRecords, nil
 	}
 	key := cacheKey{c, h, kindRecords}
 	if r, ok := shared.get(key, cacheVersion{v}); ok {
-		return r.([]stored), nil
+		return r.(*hourRecords), nil
 	}
 	st := c.state[h]
 	files := st.files
 	if st.files = nil; files == nil {
 		var err error
 		if files, err = c.s.hourFiles(h); err != nil {
-			return nil, err
+			return noRecords, err
 		}
 	}
-	kept := make(map[extentName]*loadedExtent)
-	out := []stored{}
+	var out *hourRecords
+	var err error
+	if n := len(c.list); n > 0 && h >= c.list[n-1] && st.grows {
+		out, err = c.loadGrowing(h, files)
+	} else {
+		out, err = c.s.loadHour(h, files)
+	}
+	if err != nil {
+		return noRecords, err
+	}
+	shared.put(key, cacheVersion{v}, out, out.size())
+	return out, nil
+}
+
+// size is how many bytes of memory they take.
+func (r *hourRecords) size() int { return len(r.recs)*160 + 64 }
+
+// extentBuffersPool has what the extents of hours are read into.
+var extentBuffersPool = sync.Pool{New: func() any { return new(extentBuffers) }}
+
+// mostBuffered bounds the index for which buffers are kept: 8 hours of 4 s segments.
+const mostBuffered = 1 << 20
+
+// loadHour reads the extents of an hour.
+func (s *Stream) loadHour(h hour, files []extentFile) (*hourRecords, error) {
+	b := extentBuffersPool.Get().(*extentBuffers)
+	defer func() {
+		if b.index.Cap() < mostBuffered { // others are too large to be kept
+			extentBuffersPool.Put(b)
+		}
+	}()
+	out := &hourRecords{recs: []stored{}}
 	for _, f := range files {
-		l := st.lastExtent[f.name]
+		x, err := s.loadExtentIn(b, h, f.name)
+		if err != nil {
+			return nil, err
+		}
+		out.add(h, f.name, x)
+	}
+	out.done()
+	return out, nil
+}
+
+// loadGrowing is loadHour for the newest hour, where it has been seen to grow: its
+// parsed extents are remembered, those of no other hour, so that only the extent that
+// grew is read again. Callers hold mu.
+func (c *hourCache) loadGrowing(h hour, files []extentFile) (*hourRecords, error) {
+	last := c.state[h].lastExtent
+	kept := make(map[extentName]*loadedExtent)
+	out := &hourRecords{recs: []stored{}}
+	for _, f := range files {
+		l := last[f.name]
 		if l == nil || l.sig != f.sig {
 			x, err := c.s.loadExtent(h, f.name)
 			if err != nil {
@@ -300,25 +383,30 @@ func (c *hourCache) recordsOf(h hour, v version) ([]stored, error) {
 			l = &loadedExtent{f.sig, x}
 		}
 		kept[f.name] = l
-		out = slices.Grow(out, len(l.x.records))
-		for i := range l.x.records {
-			r := &l.x.records[i]
-			out = append(out, stored{Record: r.Record, at: location{h, f.name, r.number, l.x.initLen, r.offset}})
-		}
+		out.add(h, f.name, l.x)
 	}
-	c.keepExtents(h, kept)
-	shared.put(key, cacheVersion{v}, out, len(out)*160+64)
+	for _, st := range c.state {
+		st.lastExtent = nil
+	}
+	c.state[h].lastExtent = kept
+	out.done()
 	return out, nil
 }
 
-// keepExtents remembers the parsed extents of the newest hour alone, where it has
-// been seen to grow: only the extent that grew is read again.
-func (c *hourCache) keepExtents(h hour, kept map[extentName]*loadedExtent) {
-	if n := len(c.list); n > 0 && h >= c.list[n-1] && c.state[h].grows {
-		for _, st := range c.state {
-			st.lastExtent = nil
-		}
-		c.state[h].lastExtent = kept
+func (r *hourRecords) add(h hour, name extentName, x *extent) {
+	r.recs = slices.Grow(r.recs, len(x.records))
+	for i := range x.records {
+		rec := &x.records[i]
+		r.recs = append(r.recs, stored{Record: rec.Record, at: location{h, name, rec.number, x.initLen, rec.offset}})
+	}
+}
+
+// done notes what is known of all.
+func (r *hourRecords) done() {
+	r.sorted = true
+	for i := range r.recs {
+		r.longest = max(r.longest, m4f.UTC(r.recs[i].Duration))
+		r.sorted = r.sorted && (i == 0 || r.recs[i-1].UTC < r.recs[i].UTC)
 	}
 }
 
@@ -417,7 +505,10 @@ func (s *Stream) Hours(from, to m4f.UTC) ([]Hour, error) {
 		return nil, err
 	}
 	out := make([]Hour, 0, len(hours))
-	for _, h := range hours {
+	ahead := s.cache.loadAhead(hours)
+	defer ahead.stop()
+	for i, h := range hours {
+		ahead.wait(i)
 		if h < hourOf(from) {
 			continue
 		}
@@ -448,21 +539,22 @@ func (c *hourCache) summaryAndEnds(h hour) (sum Hour, begins, ends m4f.UTC, err 
 	}
 	st := c.state[h]
 	if st == nil { // pruned meanwhile
-		sum, _ = summarize(h, hourView{})
-		return sum, 0, 0, nil
+		return Hour{Start: h.start(), Digest: noDigest}, 0, 0, nil
 	}
 	if !st.haveSum || st.sumOf != vs {
-		v, vs, err := c.viewed(h)
+		sum, k, err := c.sumUp(h, vs)
 		if err != nil {
 			return Hour{}, 0, 0, err
 		}
-		sum, k := summarize(h, v)
 		c.keepSketch(h, vs, k)
 		st.sum, st.sumOf, st.haveSum = sum, vs, true
 		st.begins, st.ends = k.begins, k.ends
 	}
 	return st.sum, st.begins, st.ends, nil
 }
+
+// noDigest is that of an hour without segments.
+var noDigest = sha256.Sum256(nil)
 
 // cacheBytes bounds what all streams of the process remember of their records.
 const cacheBytes = 16 << 20

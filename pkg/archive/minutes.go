@@ -3,9 +3,11 @@ package archive
 import (
 	"container/list"
 	"crypto/sha256"
-	"encoding/binary"
+	"hash"
 	"slices"
 	"unsafe"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/twindvr/twindvr/pkg/m4f"
 )
@@ -19,8 +21,9 @@ type Minutes struct {
 	Start m4f.UTC // of the hour
 	// Longest is the duration of the longest segment that begins in the hour, ticks.
 	Longest int64
-	// Digests are the first eight bytes of SHA-256 over the elements that begin in
-	// each minute, as Hour has it over all; 0 where none does.
+	// Digests are XXH64 (seed 0) over the elements that begin in each minute, as Hour has
+	// SHA-256 over all; 0 where none does. What they are of are identities, which are
+	// digests themselves.
 	Digests [MinutesAnHour]uint64
 }
 
@@ -119,11 +122,10 @@ func (c *hourCache) sketch(h hour) (*sketch, error) {
 	if k, ok := sketches.get(cacheKey{c, h, kindSketch}, vs); ok {
 		return k.(*sketch), nil
 	}
-	v, vs, err := c.viewed(h)
+	_, k, err := c.sumUp(h, vs)
 	if err != nil {
 		return nil, err
 	}
-	_, k := summarize(h, v)
 	c.keepSketch(h, vs, k)
 	return k, nil
 }
@@ -133,83 +135,141 @@ func (c *hourCache) keepSketch(h hour, vs cacheVersion, k *sketch) {
 	sketches.put(cacheKey{c, h, kindSketch}, vs, k, int(unsafe.Sizeof(*k))+len(k.rows)*int(unsafe.Sizeof(row{}))+entry)
 }
 
-// summarize sums up an hour's view and sketches it.
+// sumUp sums up an hour's view and sketches it, if it can without making the view.
+func (c *hourCache) sumUp(h hour, vs cacheVersion) (Hour, *sketch, error) {
+	v, ok := shared.get(cacheKey{c, h, kindView}, vs)
+	if !ok {
+		var around [3]*hourRecords
+		for i := range around {
+			var err error
+			if around[i], err = c.records(h-1+hour(i), vs[i]); err != nil {
+				return Hour{}, nil, err
+			}
+		}
+		if plainHour(&around, h) {
+			sum, k := summarizePlain(h, around[1].recs)
+			return sum, k, nil
+		}
+		var err error
+		if v, _, err = c.viewed(h); err != nil {
+			return Hour{}, nil, err
+		}
+	}
+	sum, k := summarize(h, v.(hourView))
+	return sum, k, nil
+}
+
+// summarize is sumUp of a view.
 func summarize(h hour, v hourView) (Hour, *sketch) {
-	out, k := Hour{Start: h.start(), Segments: len(v.els)}, &sketch{Minutes: Minutes{Start: h.start()}}
+	x := newSummary(h, v.plain)
 	for i := range v.els {
 		e := &v.els[i]
-		out.count(e)
-		k.Longest = max(k.Longest, int64(e.Duration))
-		k.ends = max(k.ends, e.UTC.Add(e.Parts[len(e.Parts)-1].To))
+		x.add(&e.Header, e.UTC.Add(e.Parts[0].From), e.UTC.Add(e.Parts[len(e.Parts)-1].To), &e.at)
 	}
-	if len(v.els) > 0 {
-		k.begins = v.els[0].UTC.Add(v.els[0].Parts[0].From)
-	}
-	sum := sha256.New()
-	var b []byte
-	for els := v.els; len(els) > 0; {
-		at := minuteOf(h, els[0].UTC)
-		for b = b[:0]; len(els) > 0 && minuteOf(h, els[0].UTC) == at; els = els[1:] {
-			b = els[0].appendDigested(b)
-		}
-		sum.Write(b)
-		of := sha256.Sum256(b)
-		// Elements may come in another order than their dates, so that a minute is
-		// come to again.
-		k.Digests[at] = k.Digests[at]*31 + binary.BigEndian.Uint64(of[:])
-	}
-	sum.Sum(out.Digest[:0])
-	if v.plain {
-		k.locate(h, v.els)
-	}
-	return out, k
+	return x.done()
 }
 
-func (o *Hour) count(e *Element) {
-	if e.Damaged() {
-		o.Damaged++
+// summarizePlain is sumUp of a view that is the hour's records as they are.
+func summarizePlain(h hour, recs []stored) (Hour, *sketch) {
+	x := newSummary(h, true)
+	for i := range recs {
+		r := &recs[i]
+		x.add(&r.Header, r.UTC, r.End(), &r.at)
 	}
-	if e.Partial() {
-		o.Partial++
-	}
-	o.Bytes += int64(e.Length)
+	return x.done()
 }
 
-// appendDigested appends what digests of hours and minutes tell of an element.
-func (e *Element) appendDigested(b []byte) []byte {
+// summary is an hour's sum and sketch in the making.
+type summary struct {
+	hour   hour
+	sum    Hour
+	sketch *sketch
+	digest hash.Hash
+	minute int    // that the last element begins in
+	open   []byte // of that minute, as digests have it
+	rows   []row
+	placed bool // it is known where all elements so far lie
+}
+
+func newSummary(h hour, plain bool) *summary {
+	return &summary{
+		hour:   h,
+		sum:    Hour{Start: h.start()},
+		sketch: &sketch{Minutes: Minutes{Start: h.start()}},
+		digest: sha256.New(),
+		open:   make([]byte, 0, 1024),
+		placed: plain,
+	}
+}
+
+// add takes the next element, which shows something from begins to ends at most.
+func (x *summary) add(e *m4f.Header, begins, ends m4f.UTC, at *location) {
+	k := x.sketch
+	minute := minuteOf(x.hour, e.UTC)
+	if minute != x.minute {
+		x.flush()
+	}
+	x.place(minute, at)
+	x.minute = minute
 	var flags byte
 	if e.Damaged() {
+		x.sum.Damaged++
 		flags |= 1
 	}
 	if e.Partial() {
+		x.sum.Partial++
 		flags |= 2
 	}
-	return append(append(b, e.ID[:]...), flags)
+	x.open = append(append(x.open, e.ID[:]...), flags)
+	if x.sum.Segments == 0 {
+		k.begins = begins
+	}
+	x.sum.Segments++
+	x.sum.Bytes += int64(e.Length)
+	k.Longest = max(k.Longest, int64(e.Duration))
+	k.ends = max(k.ends, ends)
 }
 
-// locate notes where the elements of a view lie, which are in order of time.
-func (k *sketch) locate(h hour, els []Element) {
-	if len(els) >= 1<<16 {
+// flush takes what has come of a minute into the digests. Elements may come in another
+// order than their dates, so that a minute is come to again.
+func (x *summary) flush() {
+	if len(x.open) == 0 {
 		return
 	}
-	minute := 0
-	var rows []row
-	for i := range els {
-		for m := minuteOf(h, els[i].UTC); minute <= m; minute++ {
-			k.first[minute] = uint16(i)
-		}
-		at := &els[i].at
-		if n := len(rows); n == 0 || rows[n-1].name != at.name || rows[n-1].number+uint32(i)-uint32(rows[n-1].first) != at.number {
-			if n == mostRows {
-				return
-			}
-			rows = append(rows, row{at.name, uint16(i), at.number})
-		}
+	x.digest.Write(x.open)
+	d := &x.sketch.Digests[x.minute]
+	*d = *d*31 + xxhash.Sum64(x.open)
+	x.open = x.open[:0]
+}
+
+// place notes where the next element lies.
+func (x *summary) place(minute int, at *location) {
+	n := x.sum.Segments
+	if !x.placed || n >= 1<<16-1 {
+		x.placed = false
+		return
 	}
-	for ; minute <= MinutesAnHour; minute++ {
-		k.first[minute] = uint16(len(els))
+	first := &x.sketch.first
+	for m := x.minute + 1; n > 0 && m <= minute; m++ {
+		first[m] = uint16(n)
 	}
-	k.rows = slices.Clip(rows)
+	if r := len(x.rows) - 1; r >= 0 && x.rows[r].name == at.name && x.rows[r].number+uint32(n)-uint32(x.rows[r].first) == at.number {
+		return
+	}
+	x.placed = len(x.rows) < mostRows
+	x.rows = append(x.rows, row{at.name, uint16(n), at.number})
+}
+
+func (x *summary) done() (Hour, *sketch) {
+	x.flush()
+	x.digest.Sum(x.sum.Digest[:0])
+	if x.placed {
+		for m := x.minute + 1; m <= MinutesAnHour; m++ {
+			x.sketch.first[m] = uint16(x.sum.Segments)
+		}
+		x.sketch.rows = slices.Clip(x.rows)
+	}
+	return x.sum, x.sketch
 }
 
 // places returns the places in the view, [lo, hi), of elements among which are all

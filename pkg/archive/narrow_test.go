@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -42,6 +43,30 @@ func narrowly(t testing.TB, s *Stream, w Window) (n int, narrow bool) {
 	return len(els), !whole
 }
 
+// sumsAreOfView wants what is summed up without making a view to be what is of the view.
+func sumsAreOfView(t testing.TB, s *Stream) {
+	t.Helper()
+	hours, err := s.hours(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hours {
+		forgetViews(s)
+		s.cache.mu.Lock()
+		vs, err := s.cache.versions(h)
+		sum, sketch, err1 := s.cache.sumUp(h, vs)
+		v, _, err2 := s.cache.viewed(h)
+		s.cache.mu.Unlock()
+		if err := errors.Join(err, err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		wantSum, wantSketch := summarize(h, v)
+		if sum != wantSum || !reflect.DeepEqual(sketch, wantSketch) {
+			t.Fatalf("hour %d\ngot  %+v %+v\nwant %+v %+v", h, sum, sketch, wantSum, wantSketch)
+		}
+	}
+}
+
 // Whatever an archive holds, a window of it that is read from where its records lie
 // is what the view shows there.
 func TestNarrow(t *testing.T) {
@@ -78,6 +103,7 @@ func TestNarrow(t *testing.T) {
 		if _, err := s.Hours(0, 0); err != nil {
 			t.Fatal(err)
 		}
+		sumsAreOfView(t, s)
 		whole := span(t, s)
 		var windows []Window
 		for from := noon.Add(49 * 60 * sec); len(windows) < 10; {

@@ -254,7 +254,7 @@ func contested(els []candidate) []bool {
 	for i := range els {
 		x := &els[i].Element
 		for j := i + 1; j < len(els) && els[j].UTC < x.End()+utcSlack; j++ {
-			if overlap(x, &els[j].Element) {
+			if overlap(&x.Header, &els[j].Header) {
 				out[i], out[j] = true, true
 			}
 		}
@@ -264,7 +264,7 @@ func contested(els []candidate) []bool {
 
 // uncover takes from x's parts, parts[n:], those that y shows already.
 func uncover(parts []Part, n int, x, y *Element) []Part {
-	if len(y.Parts) == 0 || !overlap(x, y) {
+	if len(y.Parts) == 0 || !overlap(&x.Header, &y.Header) {
 		return parts
 	}
 	d := m4f.Diff33(y.MediaTime, x.MediaTime)
@@ -294,7 +294,7 @@ func uncover(parts []Part, n int, x, y *Element) []Part {
 }
 
 // overlap says whether two segments show the same time.
-func overlap(x, y *Element) bool {
+func overlap(x, y *m4f.Header) bool {
 	media := m4f.Diff33(y.MediaTime, x.MediaTime)
 	if media >= int64(x.Duration) || -media >= int64(y.Duration) {
 		return false
@@ -320,13 +320,13 @@ func playingOrder(els []candidate) {
 			cmp.Compare(a.UTC, b.UTC), bytes.Compare(a.ID[:], b.ID[:]))
 	})
 	for i := 1; i < len(els); i++ {
-		for j := i; j > 0 && playsBefore(&els[j].Element, els[j].Parts[0].From, &els[j-1].Element, els[j-1].Parts[0].From); j-- {
+		for j := i; j > 0 && playsBefore(&els[j].Header, els[j].Parts[0].From, &els[j-1].Header, els[j-1].Parts[0].From); j-- {
 			els[j], els[j-1] = els[j-1], els[j]
 		}
 	}
 }
 
-func playsBefore(a *Element, aFrom int64, b *Element, bFrom int64) bool {
+func playsBefore(a *m4f.Header, aFrom int64, b *m4f.Header, bFrom int64) bool {
 	ua, ub := a.UTC.Add(aFrom), b.UTC.Add(bFrom)
 	if ub-ua > utcSlack || ua-ub > utcSlack {
 		return false // the sort by UTC decides
@@ -354,7 +354,7 @@ func pieces(els []Element, split bool) []Piece {
 	}
 	slices.SortStableFunc(out, func(a, b Piece) int { return cmp.Compare(a.Start(), b.Start()) })
 	for i := 1; i < len(out); i++ {
-		for j := i; j > 0 && playsBefore(out[j].Element, out[j].Part.From, out[j-1].Element, out[j-1].Part.From); j-- {
+		for j := i; j > 0 && playsBefore(&out[j].Header, out[j].Part.From, &out[j-1].Header, out[j-1].Part.From); j-- {
 			out[j], out[j-1] = out[j-1], out[j]
 		}
 	}

@@ -58,24 +58,34 @@ func Open(fsys FS, name string) (File, error) { return fsys.OpenFile(name, os.O_
 
 // ReadFile reads a file of at most limit bytes; a longer one is an error.
 func ReadFile(fsys FS, name string, limit int64) ([]byte, error) {
-	f, err := Open(fsys, name)
+	var b bytes.Buffer
+	err := ReadInto(&b, fsys, name, limit)
 	if err != nil {
 		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// ReadInto is ReadFile that replaces what is in a buffer.
+func ReadInto(b *bytes.Buffer, fsys FS, name string, limit int64) error {
+	f, err := Open(fsys, name)
+	if err != nil {
+		return err
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// As much as it has now, and what it grows by meanwhile.
-	var b bytes.Buffer
+	b.Reset()
 	b.Grow(int(min(st.Size(), limit)) + bytes.MinRead)
 	n, err := b.ReadFrom(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if n > limit {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrTooLong}
+		return &fs.PathError{Op: "read", Path: name, Err: ErrTooLong}
 	}
-	return b.Bytes(), nil
+	return nil
 }
