@@ -14,8 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moved is what went over the network, both ways.
-var moved = newMetric("moved", "kB", 1)
+var (
+	// moved is what went over the network, both ways.
+	moved = newMetric("moved", "kB", 1)
+	// spent is the CPU time of diff-archive and of the nodes.
+	spent = newMetric("CPU", "ms", 0)
+)
 
 // scattered is in how many segments archives differ here and there.
 func (b *bench) scattered() int { return pick(b, 1000, 20) }
@@ -191,8 +195,13 @@ func (b *bench) newNodes(ctx context.Context, p *archives) (*nodes, error) {
 	return n, nil
 }
 
-// peer is where a node is reached.
-func (n *nodes) peer(i int) *relay { return n.relays[i] }
+// peer is a node of two.
+type peer struct {
+	*server
+	relay *relay // where it is reached
+}
+
+func (n *nodes) peer(i int) peer { return peer{n.servers[i], n.relays[i]} }
 
 func (n *nodes) stop() error {
 	var errs error
@@ -207,33 +216,37 @@ func (n *nodes) stop() error {
 	return errs
 }
 
-// diff runs diff-archive on two directories (string) or nodes (*relay).
+// diff runs diff-archive on two directories (string) or nodes (peer).
 func (b *bench) diff(ctx context.Context, p *archives, sides ...any) (sample, error) {
 	args := []string{"diff-archive", "--json", "--no-salvage"}
-	before := int64(0)
+	var peers []peer
 	for _, s := range sides {
-		if r, ok := s.(*relay); ok {
-			before += r.moved.Load()
-			s = "m4f://" + r.addr() + "/s"
+		if n, ok := s.(peer); ok {
+			peers = append(peers, n)
+			s = "m4f://" + n.relay.addr() + "/s"
 		}
 		args = append(args, s.(string))
 	}
+	used := func() (bytes int64, cpu time.Duration) {
+		for _, n := range peers {
+			bytes += n.relay.moved.Load()
+			cpu += cpuOf(n.Process.Pid)
+		}
+		return bytes, cpu
+	}
+	bytes, cpu := used()
 	began := time.Now()
-	out, err := exec.CommandContext(ctx, b.twindvr, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, b.twindvr, args...)
+	out, err := cmd.CombinedOutput()
 	took := time.Since(began)
 	var exit *exec.ExitError
 	if err != nil && (p.odd == 0 || !errors.As(err, &exit) || exit.ExitCode() != 1) {
 		return nil, fmt.Errorf("diff-archive: %w: %.500s", err, out)
 	}
-	s := sample{wall: ms(took)}
-	after := int64(0)
-	for _, side := range sides {
-		if r, ok := side.(*relay); ok {
-			after += r.moved.Load()
-		}
-	}
-	if after > 0 {
-		s[moved] = float64(after-before) / 1e3
+	allBytes, allCPU := used()
+	s := sample{wall: ms(took), spent: ms(allCPU - cpu + cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime())}
+	if len(peers) > 0 {
+		s[moved] = float64(allBytes-bytes) / 1e3
 	}
 	return s, nil
 }
