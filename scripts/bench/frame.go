@@ -22,7 +22,7 @@ type measurement struct {
 // cases, with those to be measured side by side, then t.atMost or t.atLeast for
 // each figure that has to be reached, on what b.compare returned.
 var measurements = []measurement{
-	{"udp", "UDP streams to an archive", 3, (*bench).measureUDP},
+	{"udp", "UDP streams to an archive", 2, (*bench).measureUDP},
 	{"many", "as many UDP streams as the machine bears, for some time", 1, (*bench).measureMany},
 	{"fast", "one UDP stream of 800 Mbit/s", 3, (*bench).measureFast},
 	{"startup", "from the start of supervise to when all streams are heard", 5, (*bench).measureStartup},

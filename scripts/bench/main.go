@@ -38,6 +38,7 @@ type bench struct {
 	allRuns  int               // -runs; 0: as each measurement has it
 	streams  []int
 	duration time.Duration // of each UDP measurement
+	asked    time.Duration // -duration; 0: as each measurement has it
 	long     time.Duration // of that of many streams
 	many     int           // streams of that
 	bitrate  int64         // of each stream, bits per second
@@ -169,7 +170,7 @@ func parseFlags(args []string) (*bench, error) {
 	fs.IntVar(&b.allRuns, "runs", 0, "times to measure each; 0: as each measurement has it")
 	fs.BoolVar(&b.short, "short", false, "small and once: to see that everything works")
 	streams := fs.String("streams", "", "numbers of UDP streams (default 1,5,20,100,250)")
-	fs.DurationVar(&b.duration, "duration", 0, "time to record UDP for (default 20s)")
+	fs.DurationVar(&b.duration, "duration", 0, "time to record UDP for (default 20s, 20 streams 1m)")
 	fs.DurationVar(&b.long, "long", 0, "time to record many streams for (default 10m)")
 	fs.IntVar(&b.many, "many", 0, "how many streams are many (default 250)")
 	fs.Int64Var(&b.bitrate, "bitrate", 6_000_000, "bits per second of a stream")
@@ -189,7 +190,7 @@ func parseFlags(args []string) (*bench, error) {
 			*streams = pick(b, "20", "2")
 		}
 	}
-	if b.duration == 0 {
+	if b.asked = b.duration; b.duration == 0 {
 		b.duration = pick(b, 20*time.Second, 2*time.Second)
 	}
 	if b.long == 0 {
