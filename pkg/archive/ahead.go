@@ -136,7 +136,8 @@ func (c *hourCache) prepare(hours []hour) {
 	}
 	c.mu.Lock()
 	for h, list := range files {
-		if c.doubts == doubts && c.reach.has(h) { // or a change was announced meanwhile
+		// Not where a change was announced meanwhile, or somebody has looked since.
+		if st := c.state[h]; c.doubts == doubts && c.reach.has(h) && (st == nil || st.checked.Before(now)) {
 			c.looked(h, list, now)
 		}
 	}

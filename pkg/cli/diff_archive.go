@@ -54,9 +54,10 @@ much is damaged in both; at least one of A and B must be a directory, and where 
 is a peer the bytes are those that B lacks. --no-salvage leaves it out.
 
 A and B are directories of a stream or peers (m4f://HOST[:PORT]/STREAM). Hours
-are compared first, then the segments of those that differ. Without --from it
-begins where both archives have not been pruned yet. Segments that came to an
-archive within the last seconds are given a moment to come to the other.
+are compared first, then minutes of those that differ, then their segments.
+Without --from it begins where both archives have not been pruned yet. Segments
+that came to an archive within the last seconds are given a moment to come to
+the other.
 
 With --json each span is an object with op, from, to, duration (seconds),
 segments and bytes. The last line, {"op":"end","spans":N}, says that the

@@ -37,6 +37,9 @@ const (
 	// apart is how long views have to be equal between two stretches of an hour for that
 	// time not to be listed: it costs less to list some more segments.
 	apart = 2 * minute
+	// mostNarrowed bounds the hours whose minutes are asked for: two years. Where more
+	// than that differs, whole hours are listed.
+	mostNarrowed = 2 * 366 * 24
 )
 
 // stretch is time in which views may differ: an hour, or some minutes of one.
@@ -45,10 +48,10 @@ type stretch struct {
 	reach    int64 // how far behind it something may be shown that begins in it
 }
 
-// narrow narrows hours down to the minutes whose digests differ. ok is false where a
-// side cannot tell of minutes.
+// narrow narrows hours down to the minutes whose digests differ. ok is false where that
+// is not to be, or a side cannot tell of minutes.
 func (d *differ) narrow(ctx context.Context, hours []hourPair) (list []window, ok bool) {
-	if d.Known != nil { // it remembers hours that were looked at as a whole
+	if d.Known != nil || len(hours) > mostNarrowed { // it remembers hours that were looked at as a whole
 		return nil, false
 	}
 	a, b, ok := d.minutes(ctx, hours)

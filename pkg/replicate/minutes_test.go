@@ -86,63 +86,75 @@ func changed(rng *rand.Rand, l []spec) []spec {
 	return out
 }
 
+// twoNodes makes what two nodes have of a source, at random. Their dates are at most off
+// apart.
+func twoNodes(seed uint64) (less, long []spec, off int64) {
+	rng := rand.New(rand.NewPCG(seed, seed))
+	long = clean(0, 1300)
+	of := func(d int64) { // segments are as long
+		long = nil
+		for n := range int(1300 * length / d) {
+			long = append(long, spec{n: n, duration: d})
+		}
+	}
+	jitter := int64(0)
+	switch seed {
+	case 1: // clocks some milliseconds apart
+		off = 450
+	case 2:
+		off = 3 * second / 2
+	case 3: // longer than a minute
+		of(100 * second)
+	case 4: // longer than what is looked at behind a minute
+		of(40 * second)
+	case 5: // short
+		of(2 * second)
+	case 6: // broadcast again, in time that has other segments too and in time that has none
+		for _, later := range []int64{700, 1500} {
+			for _, s := range long[500:520] {
+				s.moved = later * length
+				long = append(long, s)
+			}
+		}
+	case 8:
+		off = -3 * second / 2
+	case 9: // each side dates each segment for itself
+		jitter = 900
+	}
+	less = slices.Clone(long)
+	switch cut := rng.IntN(len(long) / 2); seed {
+	case 7: // hours that one side has alone
+		less = slices.Delete(less, 440, 920)
+	default:
+		less = slices.Delete(less, cut, cut+rng.IntN(len(long)/10))
+	}
+	less, long = changed(rng, less), changed(rng, long)
+	beside := rng.Int64N(2 * length) // minutes do not begin with segments
+	for i := range less {
+		less[i].moved += beside + rng.Int64N(2*jitter+1) - jitter
+	}
+	for i := range long {
+		long[i].moved += beside + off + rng.Int64N(2*jitter+1) - jitter
+	}
+	return less, long, max(off, -off, 2*jitter)
+}
+
 // TestMinutesChangeNothing compares archives that differ at random, by minutes and by
 // hours, and wants the same differences.
 func TestMinutesChangeNothing(t *testing.T) {
-	for seed := range uint64(9) {
+	from, to := epoch.Add(100*length+second/3), epoch.Add(1000*length-second/7)
+	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			rng := rand.New(rand.NewPCG(seed, seed))
-			long := clean(0, 1300)
-			of := func(d int64) { // segments are as long
-				long = nil
-				for n := range int(1300 * length / d) {
-					long = append(long, spec{n: n, duration: d})
-				}
-			}
-			off := int64(0)
-			switch seed {
-			case 1: // clocks some milliseconds apart
-				off = 450
-			case 2:
-				off = 3 * second / 2
-			case 8:
-				off = -3 * second / 2
-			case 3: // longer than a minute
-				of(100 * second)
-			case 4: // longer than what is looked at behind a minute
-				of(40 * second)
-			case 5: // short
-				of(2 * second)
-			case 6: // broadcast again a little later, as other segments of the same bytes
-				for _, s := range long[500:520] {
-					s.n, s.variant = s.n+700, 9
-					long = append(long, s)
-				}
-			}
-			less := slices.Clone(long)
-			switch cut := rng.IntN(len(long) / 2); seed {
-			case 7: // hours that one side has alone
-				less = slices.Delete(less, 440, 920)
-			default:
-				less = slices.Delete(less, cut, cut+rng.IntN(len(long)/10))
-			}
-			less, long = changed(rng, less), changed(rng, long)
-			beside := rng.Int64N(2 * length) // minutes do not begin with segments
-			for i := range less {
-				less[i].moved = beside
-			}
-			for i := range long {
-				long[i].moved = beside + off
-			}
+			less, long, off := twoNodes(seed)
 			a, b := newArchive(t, less...), newArchive(t, long...)
-			for name, o := range map[string]DiffOptions{"all": {}, "some": {From: epoch.Add(100*length + second/3), To: epoch.Add(1000*length - second/7)}} {
+			for name, o := range map[string]DiffOptions{"all": {}, "some": {From: from, To: to}} {
 				want := diff(t, wholeHours{Dir{a}}, Dir{b}, o)
 				if len(want) < 2 {
 					t.Errorf("there is little to compare: %s", text(want))
 				}
-				sameDifferences(t, name+", directories", diff(t, Dir{a}, Dir{b}, o), want, max(off, -off))
-				sameDifferences(t, name+", a peer", diff(t, Dir{a}, Peer{servePeer(t, b).client}, o), want, max(off, -off))
+				sameDifferences(t, name+", directories", diff(t, Dir{a}, Dir{b}, o), want, off)
+				sameDifferences(t, name+", a peer", diff(t, Dir{a}, Peer{servePeer(t, b).client}, o), want, off)
 				sameDifferences(t, name+", an older peer", diff(t, Dir{a}, Peer{servePeer(t, b, older).client}, o), want, 0)
 			}
 		})
@@ -159,5 +171,13 @@ func TestMinutesListLittle(t *testing.T) {
 	}
 	if listed == 0 || listed > 22 {
 		t.Errorf("%d segments were listed", listed)
+	}
+}
+
+// TestNarrowIsBounded asks for no more minutes than can be remembered.
+func TestNarrowIsBounded(t *testing.T) {
+	d := &differ{} // whoever is asked panics
+	if _, ok := d.narrow(t.Context(), make([]hourPair, mostNarrowed+1)); ok {
+		t.Error("it is not bounded")
 	}
 }
