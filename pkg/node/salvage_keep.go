@@ -245,19 +245,13 @@ func (s *stream) expireSalvage() (salvage.Expired, error) {
 	disk := s.disk
 	s.mu.Unlock()
 	var full *archive.WriteError
-	short := s.shortOf()
-	isFull := errors.As(disk, &full) && full.Full()
-	if isFull || short > 0 {
-		u, err := store.Usage()
-		switch {
-		case err != nil:
-		case isFull:
-			// The youngest goes last: it is what peers have not asked for yet.
-			limits.Bytes = min(limits.Bytes, u.Bytes-max(u.Bytes/8, roomAtOnce))
-		default:
-			limits.Bytes = min(limits.Bytes, u.Bytes-short)
+	limits.Room = max(s.shortOf(), 0)
+	if errors.As(disk, &full) && full.Full() {
+		// The youngest goes last: it is what peers have not asked for yet.
+		limits.Room = max(limits.Room, roomAtOnce)
+		if u, err := store.Usage(); err == nil {
+			limits.Room = max(limits.Room, u.Bytes/8)
 		}
-		limits.Bytes = max(limits.Bytes, 0)
 	}
 	now := store.Now()
 	return store.Expire(now, limits, func(e *salvage.Entry) bool {

@@ -113,18 +113,22 @@ func TestSalvageMakesRoom(t *testing.T) {
 	s := &stream{node: n, cfg: cfg, arc: a, log: n.log, notes: make(chan event.Event, 8)}
 	run := a.Salvage().NewRun()
 	const each = 1 << 20 / salvage.PacketSize
-	for k := range byte(10) {
-		c := packetsOf(k, each)
-		c.First = int64(k) * each
-		if _, err := run.Keep(c); err != nil {
-			t.Fatal(err)
+	keep := func(from, to byte) {
+		t.Helper()
+		for k := from; k < to; k++ {
+			c := packetsOf(k, each)
+			c.First = int64(k) * each
+			if _, err := run.Keep(c); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	keep(0, 10)
 	if x, err := s.expireSalvage(); err != nil || x.Left.Entries != 10 {
 		t.Fatalf("with room: %+v, %v", x, err)
 	}
 	s.disk = &archive.WriteError{Path: dir, Err: unix.ENOSPC}
-	for _, left := range []int{5, 0, 0} {
+	for _, left := range []int{5, 3, 0} {
 		before, err := a.Salvage().Entries(0, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -141,6 +145,14 @@ func TestSalvageMakesRoom(t *testing.T) {
 			if after[i].Name != e.Name {
 				t.Errorf("%s was dropped, and an older one is left", e.Name)
 			}
+		}
+		if left == 0 {
+			break
+		}
+		// There was room once, and what is kept then stays.
+		keep(10, 13)
+		if all, err := a.Salvage().Entries(0, 0); err != nil || len(all) != left+3 {
+			t.Errorf("%d of %d are left when others are kept: %v", len(all), left+3, err)
 		}
 	}
 }

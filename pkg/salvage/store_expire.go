@@ -14,6 +14,9 @@ import (
 type Limits struct {
 	Bytes int64         // of packets; those that entries share count once
 	Age   time.Duration // since they were kept
+	// Room is how many bytes have to go this once, the oldest first, whatever the
+	// limit: the volume has none for what is more important.
+	Room int64
 }
 
 // StaleAfter is for how long a directory that is no entry is left alone: another
@@ -52,7 +55,7 @@ func (s *Store) Usage() (Usage, error) {
 // cannot be removed are left, and the first error returned at the end.
 func (s *Store) Expire(now time.Time, limits Limits, covered func(*Entry) bool) (Expired, error) {
 	s.mu.Lock()
-	s.limit = limits
+	s.limit = Limits{Bytes: limits.Bytes, Age: limits.Age}
 	s.mu.Unlock()
 	x, err := s.expire(now, limits, covered)
 	broken, berr := s.sweep(now)
@@ -68,6 +71,7 @@ func (s *Store) expire(now time.Time, limits Limits, covered func(*Entry) bool) 
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b *Entry) int { return cmp.Compare(a.Kept.UnixMilli(), b.Kept.UnixMilli()) })
 	left := newTally(all)
+	most := min(limits.Bytes, max(left.bytes-limits.Room, 0))
 	drop := func(e *Entry, count *int) {
 		if rerr := s.remove(e.Name); rerr != nil {
 			err = cmp.Or(err, rerr)
@@ -88,7 +92,7 @@ func (s *Store) expire(now time.Time, limits Limits, covered func(*Entry) bool) 
 		}
 	}
 	for _, e := range rest {
-		if left.bytes > limits.Bytes || left.entries > MaxEntries {
+		if left.bytes > most || left.entries > MaxEntries {
 			drop(e, &x.Over)
 		}
 	}
