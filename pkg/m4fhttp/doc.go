@@ -27,8 +27,8 @@
 // ends at the end.
 //
 // Who compares two views asks for hours, then for the minutes of those whose digests
-// differ, and then for an outline of those minutes that do: of some hundred kilobytes
-// where a thousand segments of a month differ. Ranges are seconds behind from,
+// differ, and then for an outline of those minutes that do: 3 MB of both nodes where a
+// thousand segments of a month differ. Ranges are seconds behind from,
 // FROM-TO,FROM-TO with TO not included, in order, 400 at most; in place of them both
 // also take to. Neither is compressed. A node of an older version answers with 404.
 //
