@@ -15,7 +15,13 @@ const (
 	// loadedAhead is how many times as many are read ahead of the hour that is summed
 	// up: few enough to be remembered until then.
 	loadedAhead = 4
+	// mostAhead is of how many streams hours are read ahead at a time: what is
+	// remembered of hours is for all.
+	mostAhead = 2
 )
+
+// readingAhead has an entry for each stream of which hours are read ahead.
+var readingAhead = make(chan struct{}, mostAhead)
 
 // ahead reads the records of hours while those before them are summed up. It only
 // fills the cache: what is not there is read when it is needed. A nil one reads nothing.
@@ -29,11 +35,16 @@ type ahead struct {
 	wg      sync.WaitGroup
 }
 
-// loadAhead begins to read hours, if of enough of them no sum is known. stop must be
-// called.
+// loadAhead begins to read hours, if of enough of them no sum is known and not enough
+// other streams are being read. stop must be called.
 func (c *hourCache) loadAhead(hours []hour) *ahead {
 	loaders := min(runtime.GOMAXPROCS(0), mostLoaders)
 	if loaders < 2 || c.unknown(hours) < loadedTogether {
+		return nil
+	}
+	select {
+	case readingAhead <- struct{}{}:
+	default:
 		return nil
 	}
 	a := &ahead{
@@ -113,6 +124,7 @@ func (a *ahead) stop() {
 	if a != nil {
 		close(a.stopped)
 		a.wg.Wait()
+		<-readingAhead
 	}
 }
 

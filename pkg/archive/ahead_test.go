@@ -34,6 +34,16 @@ func TestLoadAhead(t *testing.T) {
 	if r.cache.loadAhead([]hour{hourOf(noon)}) != nil {
 		t.Error("one hour is read ahead")
 	}
+	few := []*ahead{}
+	for range mostAhead {
+		few = append(few, r.cache.loadAhead(make([]hour, 60)))
+	}
+	if few[mostAhead-1] == nil || r.cache.loadAhead(make([]hour, 60)) != nil {
+		t.Errorf("not %d streams are read ahead", mostAhead)
+	}
+	for _, a := range few {
+		a.stop()
+	}
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
