@@ -158,7 +158,7 @@ func (u *unit) judge(h *m4f.Header, known []m4f.Header) {
 }
 
 // improves says whether a merged segment is clean, or lacks less than any that was
-// recorded of its time, or no more and is longer.
+// recorded of its time, or no more and is longer or known to be whole.
 func improves(h *m4f.Header, known []m4f.Header) bool {
 	if h.Clean() {
 		return true
@@ -170,7 +170,9 @@ func improves(h *m4f.Header, known []m4f.Header) bool {
 		}
 		switch {
 		case k.Damaged() && !h.Damaged():
-		case k.Damaged() && (lossOf(h) > lossOf(k) || lossOf(h) == lossOf(k) && k.Duration >= h.Duration):
+		case k.Damaged() && lossOf(h) > lossOf(k):
+			return false
+		case k.Damaged() && lossOf(h) == lossOf(k) && k.Duration >= h.Duration && (h.Partial() || !k.Partial()):
 			return false
 		case !k.Damaged() && h.Damaged() && k.UTC <= h.UTC+sliver && k.End() >= h.End()-sliver:
 			return false

@@ -455,6 +455,35 @@ func TestHealLonger(t *testing.T) {
 	}
 }
 
+// A node has a segment that lacks something, another one all of it and just joined; both lost what
+// may have been a keyframe ahead of it. What is merged lacks nothing and is known to be whole, which is
+// better than either.
+func TestHealJoinedWhole(t *testing.T) {
+	ts := sourceFrom(t, 20*time.Second, m4f.Timescale)
+	const d = 4 * time.Second
+	ref, opens := third(t, ts, d)
+	found := 0
+	for ahead := range 40 {
+		both := between(opens-ahead, opens-ahead+3)
+		b := recordPart(t, ts, d, opens-ahead-20, count(ts), both)
+		if e := view(t, b.a)[0]; e.ID != ref.ID || !e.Damaged() || e.Lost != 0 {
+			continue // it has no doubt of it
+		}
+		found++
+		a := recordPart(t, ts, d, 0, count(ts), func(n int) bool { return both(n) || n == opens+perSecond })
+		for range 2 {
+			healEachOther(t, a, b)
+		}
+		allShow(t, fmt.Sprintf("%s, %d behind a loss", ref.ID, ahead), []*lossy{a, b}, func(e *archive.Element) bool {
+			return e.ID == ref.ID && !e.Partial()
+		})
+		allHealed(t, a, b)
+	}
+	if found == 0 {
+		t.Error("the second had never all of it in doubt")
+	}
+}
+
 // The source ends for all nodes within a segment of which each of them has lost something.
 // It is healed, as a partial one, if no node heard more of it.
 func TestHealSourceEnded(t *testing.T) {
