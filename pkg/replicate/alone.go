@@ -19,6 +19,10 @@ import (
 func (h *Healer) alone(ctx context.Context, own []salvage.Entry, o *HealOptions) (added int, err error) {
 	for i := range own {
 		e := &own[i]
+		n, err := h.whole(ctx, e, o)
+		if added += n; err != nil {
+			return added, err
+		}
 		opens, key, err := h.proven(e)
 		if err != nil {
 			return added, err
@@ -34,12 +38,41 @@ func (h *Healer) alone(ctx context.Context, own []salvage.Entry, o *HealOptions)
 		if err != nil {
 			return added, err
 		}
-		n, err := h.takeProven(ctx, e, c, opens, o)
+		n, err = h.takeProven(ctx, e, c, opens, o)
 		if added += n; err != nil {
 			return added, err
 		}
 		if !o.DryRun {
 			h.remember(key)
+		}
+	}
+	return added, nil
+}
+
+// whole takes segments of an entry for whole that are partial only because the recorder had just joined, where
+// the archive shows one that lacks more, begins and ends where they do, and was recorded by
+// somebody who had heard what is ahead. Of that one there may be no packets: who recorded it may have died.
+func (h *Healer) whole(ctx context.Context, e *salvage.Entry, o *HealOptions) (added int, err error) {
+	for i := range e.Segments {
+		s := &e.Segments[i]
+		if !s.Damaged() || !s.Partial() || s.Flags&m4f.Keyframe == 0 || ahead(s) {
+			continue
+		}
+		m := &merged{}
+		err := h.dst.Each(s.UTC, s.End(), func(x *archive.Element) error {
+			if !x.Partial() && x.MediaTime == s.MediaTime && x.Duration == s.Duration && distance(x.UTC, s.UTC) <= edge && lossOf(s) < lossOf(&x.Header) {
+				one := &m4f.Segment{Header: *s}
+				one.Header.Flags &^= m4f.Partial
+				m.segs = append(m.segs, one)
+			}
+			return nil
+		})
+		if err != nil {
+			return added, err
+		}
+		n, err := h.takeAlone(ctx, e, m, o)
+		if added += n; err != nil {
+			return added, err
 		}
 	}
 	return added, nil
@@ -86,6 +119,11 @@ func (h *Healer) takeProven(ctx context.Context, e *salvage.Entry, c *salvage.Co
 		seg.Header.Flags = e.Segments[i].Flags &^ m4f.Damaged
 		m.segs = append(m.segs, seg)
 	}
+	return h.takeAlone(ctx, e, m, o)
+}
+
+// takeAlone takes segments that came of one entry.
+func (h *Healer) takeAlone(ctx context.Context, e *salvage.Entry, m *merged, o *HealOptions) (int, error) {
 	if len(m.segs) == 0 {
 		return 0, nil
 	}

@@ -284,7 +284,7 @@ func (h *Healer) take(u *unit, m *merged, dryRun bool) (added int, err error) {
 		if err != nil {
 			return added, err
 		}
-		if len(wants) == 0 {
+		if len(wants) == 0 || !wants[0].Local && seg.Init == nil { // not wanted, or its bytes have gone
 			continue
 		}
 		added++

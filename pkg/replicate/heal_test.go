@@ -484,6 +484,29 @@ func TestHealJoinedWhole(t *testing.T) {
 	}
 }
 
+// A node joined at the keyframe of a segment and lost less of it than another one, which was killed
+// before it kept packets. What it has is shown: the other's begins there, too, and was heard from before.
+func TestHealJoinedAtKeyframe(t *testing.T) {
+	ts := sourceFrom(t, 20*time.Second, m4f.Timescale)
+	const d = 4 * time.Second
+	ref, opens := third(t, ts, d)
+	a := newLossy(t, d)
+	a.hear(ts, 0, opens+4*perSecond+perSecond/2, in(map[int]bool{opens + perSecond: true, opens + 2*perSecond: true}))
+	if err := a.w.Close(); err != nil { // killed
+		t.Fatal(err)
+	}
+	b := recordPart(t, ts, d, opens-perSecond/4, count(ts), in(map[int]bool{opens + 3*perSecond: true}))
+	less := view(t, b.a)[0]
+	if e := view(t, a.a)[2]; e.MediaTime != less.MediaTime || e.Partial() || !less.Partial() || !less.Damaged() || less.Lost >= e.Lost {
+		t.Fatalf("%v, %v", shownBy(t, a.a), shownBy(t, b.a))
+	}
+	for range 3 {
+		healEachOther(t, a, b)
+	}
+	allShow(t, ref.ID.String(), []*lossy{a, b}, func(e *archive.Element) bool { return e.ID == less.ID && !e.Partial() })
+	allHealed(t, a, b)
+}
+
 // The source ends for all nodes within a segment of which each of them has lost something.
 // It is healed, as a partial one, if no node heard more of it.
 func TestHealSourceEnded(t *testing.T) {
