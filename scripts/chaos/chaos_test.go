@@ -61,6 +61,35 @@ func TestReferenceCoversTheStream(t *testing.T) {
 	}
 }
 
+// A node that begins to listen, or lost its source for as long as it takes to give it up, uses
+// nothing until the tables have come.
+func TestDeafUntilTheTables(t *testing.T) {
+	s, start := made(t, 30*time.Second)
+	after := func(d time.Duration) time.Time { return start.Add(d) }
+	h := all(s, start)
+	h.lives = []life{{from: after(time.Second)}, {from: after(5 * time.Second)}}
+	comes := []time.Time{s.times[0], h.lives[0].from, h.lives[1].from}
+	for d, at := range s.times {
+		short := at.After(after(8*time.Second)) && at.Before(after(12500*time.Millisecond))
+		long := at.After(after(15*time.Second)) && at.Before(after(20500*time.Millisecond))
+		h.given[d] = !short && !long
+		if long && d+1 < len(s.times) && !s.times[d+1].Before(after(20500*time.Millisecond)) {
+			comes = append(comes, s.times[d+1])
+		}
+	}
+	before := slices.Clone(h.given)
+	h.deaf(s.times)
+	if len(comes) != 4 {
+		t.Fatal(comes)
+	}
+	for d, at := range s.times {
+		near := slices.ContainsFunc(comes, func(c time.Time) bool { return !at.Before(c) && at.Before(c.Add(tables)) })
+		if h.given[d] != (before[d] && !near) {
+			t.Fatalf("datagram %d at %v counts: %v", d, at.Sub(start), h.given[d])
+		}
+	}
+}
+
 // What a segment owes follows from what the nodes were given.
 func TestExpectations(t *testing.T) {
 	s, start := made(t, 30*time.Second)

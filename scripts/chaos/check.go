@@ -208,6 +208,7 @@ func (l *lab) workOut(s int) []expected {
 		n.mu.Lock()
 		h.lives = slices.Clone(n.lives)
 		n.mu.Unlock()
+		h.deaf(src.times)
 		nodes = append(nodes, h)
 	}
 	list := expectations(src.segs, src.times, src.periods, nodes, l.begin)

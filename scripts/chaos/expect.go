@@ -45,6 +45,31 @@ type heard struct {
 	lives []life
 }
 
+const (
+	// tables is for how long a node that begins to listen can use nothing: until it has
+	// heard the tables, which come every 40 ms.
+	tables = 80 * time.Millisecond
+	// silence is after how long without source a node may begin anew when it comes back:
+	// the nodes' source_timeout, or just less.
+	silence = 4900 * time.Millisecond
+)
+
+// deaf takes away what a node was given while it did not know the tables yet.
+func (h *heard) deaf(times []time.Time) {
+	var last, until time.Time // of what was given
+	for d, at := range times {
+		if !h.given[d] {
+			continue
+		}
+		if at.Sub(last) >= silence {
+			until = at.Add(tables)
+		}
+		last = at
+		begun := slices.ContainsFunc(h.lives, func(l life) bool { return !at.Before(l.from) && at.Before(l.from.Add(tables)) })
+		h.given[d] = !begun && !at.Before(until)
+	}
+}
+
 // expectations works out what must come of each segment that began after a
 // time. Times are those of the datagrams.
 func expectations(segs []*reference, times []time.Time, periods []int, nodes []heard, after time.Time) []expected {
