@@ -557,7 +557,7 @@ func (c *hourCache) summaryAndEnds(h hour) (sum Hour, begins, ends m4f.UTC, err 
 var noDigest = sha256.Sum256(nil)
 
 // cacheBytes bounds what all streams of the process remember of their records.
-const cacheBytes = 16 << 20
+const cacheBytes = 12 << 20
 
 var shared = &lru{limit: cacheBytes, at: make(map[cacheKey]*list.Element)}
 
