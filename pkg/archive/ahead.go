@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -31,7 +32,7 @@ type ahead struct {
 	loaded  []chan struct{} // closed when the hours of that go have been read, or cannot be
 	tokens  chan struct{}   // to read a go with
 	stopped chan struct{}
-	next    chan int // the number of the next go
+	next    atomic.Int32 // the number of the next go
 	wg      sync.WaitGroup
 }
 
@@ -52,7 +53,6 @@ func (c *hourCache) loadAhead(hours []hour) *ahead {
 		goes:    slices.Collect(slices.Chunk(hours, loadedTogether)),
 		tokens:  make(chan struct{}, loadedAhead),
 		stopped: make(chan struct{}),
-		next:    make(chan int, 1),
 	}
 	for range a.goes {
 		a.loaded = append(a.loaded, make(chan struct{}))
@@ -60,7 +60,6 @@ func (c *hourCache) loadAhead(hours []hour) *ahead {
 	for range loadedAhead {
 		a.tokens <- struct{}{}
 	}
-	a.next <- 0
 	for range loaders {
 		a.wg.Go(a.load)
 	}
@@ -93,8 +92,7 @@ func (a *ahead) load() {
 			return
 		case <-a.tokens:
 		}
-		i := <-a.next
-		a.next <- i + 1
+		i := int(a.next.Add(1)) - 1
 		if i >= len(a.goes) {
 			return
 		}

@@ -3,7 +3,6 @@ package archive
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
@@ -71,10 +70,7 @@ func sumsAreOfView(t testing.TB, s *Stream) {
 // is what the view shows there.
 func TestNarrow(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		s, err := Create(filepath.Join(t.TempDir(), "s"), "", Options{Clock: fixedClock})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := newStream(t, Options{Clock: fixedClock})
 		w := s.Writer(Live, 0, WriterOptions{Sync: SyncOff})
 		defer func() { w.Close() }()
 		media, utc := int64(0), noon.Add(50*60*sec)

@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -14,10 +13,7 @@ import (
 // are in order, cover what Coverage covers, and miss what Gaps tells.
 func TestStretches(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		s, err := Create(filepath.Join(t.TempDir(), "s"), "", Options{Clock: fixedClock})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := newStream(t, Options{Clock: fixedClock})
 		utc := noon
 		for range rapid.IntRange(1, 4).Draw(rt, "writers") {
 			origin := rapid.SampledFrom([]Origin{Live, Replicated, Healed}).Draw(rt, "origin")

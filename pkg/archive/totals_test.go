@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -54,10 +53,7 @@ func wantTotals(t testing.TB, s *Stream, from m4f.UTC) (want Totals) {
 // and whatever has been asked before: the totals are those of reading everything.
 func TestTotals(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		s, err := Create(filepath.Join(t.TempDir(), "s"), "", Options{Clock: fixedClock})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := newStream(t, Options{Clock: fixedClock})
 		w := s.Writer(Live, 0, WriterOptions{Sync: SyncOff})
 		defer func() { w.Close() }()
 		media, utc := int64(rapid.SampledFrom([]int{0, 1 << 20}).Draw(rt, "media"))*sec, noon

@@ -62,10 +62,16 @@ func (w *watcher) watch(path string) *watch {
 		w.start()
 	}
 	f.users++
+	w.attach(f, path)
+	return &watch{w: w, path: path}
+}
+
+// attach has the system report changes of a file, if it does and the file is there.
+// Callers hold mu.
+func (w *watcher) attach(f *watchedFile, path string) {
 	if !f.native && w.fs != nil {
 		f.native = w.fs.Add(path) == nil
 	}
-	return &watch{w: w, path: path}
 }
 
 // start starts the goroutine with the first watch.
@@ -162,15 +168,13 @@ func (x *watch) differs() bool {
 	return now.Size() != x.seen.Size() || !now.ModTime().Equal(x.seen.ModTime()) || !os.SameFile(now, x.seen)
 }
 
-// native says whether the system reports changes, and polls whether it does of no
-// file at all.
+// native says whether the system reports changes of the file, and polls whether it
+// reports those of no file at all.
 func (x *watch) native() (native, polls bool) {
 	x.w.mu.Lock()
 	defer x.w.mu.Unlock()
 	f := x.w.files[x.path]
-	if !f.native && x.w.fs != nil {
-		f.native = x.w.fs.Add(x.path) == nil
-	}
+	x.w.attach(f, x.path)
 	return f.native, x.w.fs == nil
 }
 

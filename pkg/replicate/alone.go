@@ -52,13 +52,13 @@ func (h *Healer) alone(ctx context.Context, own []salvage.Entry, o *HealOptions)
 // whole takes segments of an entry for whole that are partial only because the recorder had just joined, where
 // the archive shows one that lacks more, begins and ends where they do, and was recorded by
 // somebody who had heard what is ahead. Of that one there may be no packets: who recorded it may have died.
-func (h *Healer) whole(ctx context.Context, e *salvage.Entry, o *HealOptions) (added int, err error) {
+func (h *Healer) whole(ctx context.Context, e *salvage.Entry, o *HealOptions) (int, error) {
+	m := &merged{}
 	for i := range e.Segments {
 		s := &e.Segments[i]
 		if !s.Damaged() || !s.Partial() || s.Flags&m4f.Keyframe == 0 || ahead(s) {
 			continue
 		}
-		m := &merged{}
 		err := h.dst.Each(s.UTC, s.End(), func(x *archive.Element) error {
 			if !x.Partial() && x.MediaTime == s.MediaTime && x.Duration == s.Duration && distance(x.UTC, s.UTC) <= edge && lossOf(s) < lossOf(&x.Header) {
 				one := &m4f.Segment{Header: *s}
@@ -68,14 +68,10 @@ func (h *Healer) whole(ctx context.Context, e *salvage.Entry, o *HealOptions) (a
 			return nil
 		})
 		if err != nil {
-			return added, err
-		}
-		n, err := h.takeAlone(ctx, e, m, o)
-		if added += n; err != nil {
-			return added, err
+			return 0, err
 		}
 	}
-	return added, nil
+	return h.takeAlone(ctx, e, m, o)
 }
 
 // proven are the media times at which hidden segments of an entry begin where a clean one of the archive
