@@ -469,6 +469,9 @@ func TestPruneForWeeksWhateverHappens(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(rt, "wrong clock") == 0 {
 				skew = rapid.SampledFrom([]time.Duration{-time.Hour, time.Hour, -30 * 24 * time.Hour, 365 * 24 * time.Hour, time.Minute}).Draw(rt, "skew")
 				wrong++
+				if rapid.Bool().Draw(rt, "filled") { // while nobody knows what is old
+					d.foreign += d.free()
+				}
 			}
 			for i, s := range d.streams {
 				before := look(t, s)
