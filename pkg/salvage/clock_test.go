@@ -84,6 +84,31 @@ func TestMergeOrdersByTheClock(t *testing.T) {
 	}
 }
 
+// TestMergeTurnsAtTables has two nodes that lose their source one behind the other, of
+// which the second stops hearing it with tables that the first hears again with. Only
+// where they lie says that they are the same.
+func TestMergeTurnsAtTables(t *testing.T) {
+	for _, common := range []int{1, 2} {
+		s := newSource(7)
+		s.timed(8*second, perPacket)
+		n, lost := s.c.Len(), second/2
+		tried := 0
+		for k := 3 * second; k < 5*second; k++ {
+			if p := s.c.Packet(k); p[1] != 0 || p[2] != 0 {
+				continue // no PAT
+			}
+			got, gain := merged(t, s.cut(Range{0, k - lost}, Range{k, n}), s.cut(Range{0, k + common}, Range{k + lost, n}))
+			if !bytes.Equal(got.Packets, s.c.Packets) || len(got.Holes) > 0 {
+				t.Errorf("%d tables in common at %d: %d of %d packets, holes %v, %+v", common, k, got.Len(), n, got.Holes, gain)
+			}
+			tried++
+		}
+		if tried < 10 {
+			t.Errorf("%d tables tried", tried)
+		}
+	}
+}
+
 // heard are the ranges of n packets that one node has whose source is lost now and
 // then, for a quarter of a second up to so many packets; sure: it has those.
 func heard(rng *rand.Rand, n, most int, sure ...Range) (out []Range) {

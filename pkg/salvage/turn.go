@@ -1,5 +1,7 @@
 package salvage
 
+import "slices"
+
 // burst is how many packets of a region each copy has at least where one lost a
 // burst and the other another one right behind it.
 const burst = 3 * datagram
@@ -8,24 +10,44 @@ const burst = 3 * datagram
 // where each has a burst's packets: those of the first go on from what is ahead of
 // the region and those of the second into what is behind it, on all their PIDs and
 // without a gap. What is lost in both of them is between, and the counters show it.
-// The other order must not do as well.
+// The other order must not do as well. Packets with which the first one ends and the
+// second begins are taken once: they come again and again, else they were anchors.
 func (m *merger) inTurn(a0, a1, b0, b1 int) bool {
 	if min(a1-a0, b1-b0) < burst {
 		return false
 	}
-	ab := m.turns(m.a, a0, a1, m.b, b0, b1)
-	ba := m.turns(m.b, b0, b1, m.a, a0, a1)
+	inAB, inBA := joint(m.a.heads[a0:a1], m.b.heads[b0:b1]), joint(m.b.heads[b0:b1], m.a.heads[a0:a1])
+	ab := m.turns(m.a, a0, a1, m.b, b0+inAB, b1)
+	ba := m.turns(m.b, b0, b1, m.a, a0+inBA, a1)
 	switch {
 	case ab == ba:
 		return false
 	case ab:
-		m.fromA(a0, a1)
-		m.fromB(b0, b1)
+		m.fromA(a0, a1-inAB)
+		for k := range inAB {
+			m.both(a1-inAB+k, b0+k)
+		}
+		m.fromB(b0+inAB, b1)
 	default:
-		m.fromB(b0, b1)
-		m.fromA(a0, a1)
+		m.fromB(b0, b1-inBA)
+		for k := range inBA {
+			m.both(a0+k, b1-inBA+k)
+		}
+		m.fromA(a0+inBA, a1)
 	}
 	return true
+}
+
+// joint is how many packets there are with which the first part ends and the second
+// begins.
+func joint(first, second []head) int {
+	same := func(x, y head) bool { return x.class == y.class }
+	for n := min(len(first), len(second), datagram); n > 0; n-- {
+		if slices.EqualFunc(first[len(first)-n:], second[:n], same) {
+			return n
+		}
+	}
+	return 0
 }
 
 // turns says whether first goes on from the result so far, and second into what
