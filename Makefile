@@ -16,6 +16,8 @@ LDFLAGS := -s -w $(if $(VERSION),-X github.com/twindvr/twindvr/pkg/cli.release=$
 TIMEOUT ?= 15m
 # Further flags of go test.
 TESTFLAGS ?=
+# How many packages are tested at once: their tests wait more than they work.
+PACKAGES ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: all deb deb-test install-files build page web web-test demo test check bench bench-profile bench-compare chaos generate clean install uninstall deps fuzz
 
@@ -68,7 +70,7 @@ ALONE := ./pkg/node
 
 test: deps check
 	@status=0; \
-	$(GO) test -race -timeout $(TIMEOUT) $(TESTFLAGS) $$($(GO) list ./... | grep -v '/pkg/node$$') || status=1; \
+	$(GO) test -race -p $(PACKAGES) -timeout $(TIMEOUT) $(TESTFLAGS) $$($(GO) list ./... | grep -v '/pkg/node$$') || status=1; \
 	$(GO) test -race -timeout $(TIMEOUT) $(TESTFLAGS) $(ALONE) || status=1; \
 	exit $$status
 

@@ -80,8 +80,10 @@ func Main(args []string, io IO) int {
 	return exitStatus(ctx, errors.Join(err, stopProfile()), io.Err)
 }
 
+// Commands are listed in the order in which they are added.
+func init() { cobra.EnableCommandSorting = false }
+
 func newRootCmd(io IO) *cobra.Command {
-	cobra.EnableCommandSorting = false
 	var log logOptions
 	root := &cobra.Command{
 		Use:   "twindvr",

@@ -34,6 +34,7 @@ type late struct {
 // What ffmpeg reads from an export is what it reads from the source from the
 // first keyframe on: the pictures decoded, the sound as coded.
 func TestPipelineKeepsEveryFrame(t *testing.T) {
+	t.Parallel()
 	files := pipelineCorpus(t)
 	for _, path := range files {
 		name := strings.TrimSuffix(filepath.Base(path), ".ts")

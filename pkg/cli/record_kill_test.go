@@ -53,6 +53,7 @@ func sampleM4F(t *testing.T) (data []byte, ids []m4f.Identity, ends []int64) {
 // was complete by then is in the archive, byte for byte, and nothing else; a new
 // run goes on; every file plays.
 func TestKillRecord(t *testing.T) {
+	t.Parallel()
 	data, ids, ends := sampleM4F(t)
 	kills := 200
 	if testing.Short() {

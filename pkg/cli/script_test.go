@@ -41,6 +41,7 @@ func (l leakChecked) Run() int { return testkit.End(l.m.Run(), goleak.Find()) }
 //	waitfile GLOB       waits until a file matches
 //	[testdata]          $TESTDATA holds real streams
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	const dir = "../../testdata/script"
 	scripts, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
 	if err != nil || len(scripts) == 0 {

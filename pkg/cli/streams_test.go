@@ -65,6 +65,7 @@ var streamNotes = map[string]string{
 
 // TestStreams compares STREAMS.md with what becomes of the streams.
 func TestStreams(t *testing.T) {
+	t.Parallel()
 	for _, p := range []string{"ffmpeg", "ffprobe", "bash"} {
 		if _, err := exec.LookPath(p); err != nil {
 			t.Skipf("no %s in PATH: 62 streams not compared", p)
